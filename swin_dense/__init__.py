@@ -1,0 +1,52 @@
+"""swin_dense: train, evaluate and look at Swin detectors and segmenters.
+
+Importing it costs next to nothing: the public names below load on first use, and the only side effect is
+that ``mmcv.ops`` becomes importable without a compiled mmcv (see :mod:`swin_dense.host.mmcv_ext`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from swin_dense.host.finder import install_mmcv_ext_finder
+from swin_dense.version import __version__
+
+if TYPE_CHECKING:
+    from swin_dense import ops
+    from swin_dense.backbones.swin import SwinTransformer
+    from swin_dense.checkpoints.load import LoadReport, load_pretrained
+    from swin_dense.errors import UserError
+    from swin_dense.inference.predictor import Predictor
+
+__all__ = [
+    "LoadReport",
+    "Predictor",
+    "SwinTransformer",
+    "UserError",
+    "__version__",
+    "load_pretrained",
+    "ops",
+]
+
+_HOME = {
+    "LoadReport": "swin_dense.checkpoints.load",
+    "Predictor": "swin_dense.inference.predictor",
+    "SwinTransformer": "swin_dense.backbones.swin",
+    "UserError": "swin_dense.errors",
+    "load_pretrained": "swin_dense.checkpoints.load",
+}
+
+install_mmcv_ext_finder()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return import_module("swin_dense.ops")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'swin_dense' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
