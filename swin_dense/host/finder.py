@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+from importlib.util import find_spec, spec_from_file_location
 from types import ModuleType
 
 EXT_NAME = "mmcv._ext"
@@ -26,8 +26,8 @@ class _MmcvExtFinder(MetaPathFinder):
             return None
         portable = find_spec(PORTABLE_MODULE)
         assert portable is not None
-        assert portable.loader is not None
-        return ModuleSpec(EXT_NAME, portable.loader, origin=portable.origin)
+        assert portable.origin is not None
+        return spec_from_file_location(EXT_NAME, portable.origin)
 
 
 def install_mmcv_ext_finder() -> None:
