@@ -219,7 +219,9 @@ class SwinTransformer(BaseModule):
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, embed_dims, grid_h, grid_w))
         self.pos_drop = nn.Dropout(drop_rate)
 
-        drop_path_rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        drop_path_rates = iter(
+            torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist()
+        )
         self.layers = nn.ModuleList()
         for index, depth in enumerate(depths):
             blocks = [
