@@ -15,6 +15,7 @@ from swin_dense.version import __version__
 if TYPE_CHECKING:
     from swin_dense import ops
     from swin_dense.backbones.swin import SwinTransformer
+    from swin_dense.backbones.swin_v2 import SwinTransformerV2
     from swin_dense.checkpoints.load import LoadReport, load_pretrained
     from swin_dense.errors import UserError
     from swin_dense.inference.predictor import Predictor
@@ -23,6 +24,7 @@ __all__ = [
     "LoadReport",
     "Predictor",
     "SwinTransformer",
+    "SwinTransformerV2",
     "UserError",
     "__version__",
     "load_pretrained",
@@ -33,6 +35,7 @@ _HOME = {
     "LoadReport": "swin_dense.checkpoints.load",
     "Predictor": "swin_dense.inference.predictor",
     "SwinTransformer": "swin_dense.backbones.swin",
+    "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "UserError": "swin_dense.errors",
     "load_pretrained": "swin_dense.checkpoints.load",
 }

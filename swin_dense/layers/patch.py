@@ -16,7 +16,7 @@ from swin_dense.ops.windows import pad_to_multiple
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and embed each: a strided convolution, then an optional LayerNorm."""
+    """Cut an image into patches and embed each: a strided convolution, then maybe a LayerNorm."""
 
     def __init__(
         self,
@@ -45,13 +45,24 @@ class PatchEmbed(nn.Module):
 class PatchMerging(nn.Module):
     """Join each 2x2 neighbourhood of tokens and project 4C to 2C; odd grids are zero-padded first.
 
-    The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row, column);
-    the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+    The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row,
+    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+
+    Args:
+        norm_last: Swin V2's order, LayerNorm of 2C after the projection; V1 has one of 4C before
+            it.
     """
 
-    def __init__(self, dim: int, *, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        norm_last: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm = norm(4 * dim)
+        self.norm_last = norm_last
+        self.norm = norm(2 * dim if norm_last else 4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -63,11 +74,13 @@ class PatchMerging(nn.Module):
         joined = blocks.permute(0, 1, 3, 4, 2, 5).reshape(
             batch, height // 2, width // 2, 4 * channels
         )
+        if self.norm_last:
+            return self.norm(self.reduction(joined))
         return self.reduction(self.norm(joined))
 
 
 def resize_position_grid(grid: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-    """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic, as the official code does."""
+    """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic as the official code."""
     if tuple(grid.shape[2:]) == grid_hw:
         return grid
     with torch.autocast(grid.device.type, enabled=False):
