@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from swin_dense import ops
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
-    from swin_dense.checkpoints.load import LoadReport, load_pretrained
+    from swin_dense.checkpoints.load import load_pretrained
+    from swin_dense.checkpoints.report import LoadReport
     from swin_dense.errors import UserError
     from swin_dense.inference.predictor import Predictor
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "LoadReport": "swin_dense.checkpoints.load",
+    "LoadReport": "swin_dense.checkpoints.report",
     "Predictor": "swin_dense.inference.predictor",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",

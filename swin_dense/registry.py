@@ -1,8 +1,9 @@
 """Our nodes in mmengine's registry tree, scope ``swin_dense``.
 
-mmdet and mmseg each own a ``SwinTransformer``, so a bare name cannot serve both. A child node with its
-own scope can: ``type="swin_dense.SwinTransformer"`` resolves from either host to the very same class,
-and mmengine imports this module by itself when it first meets the scope.
+mmdet and mmseg each own a ``SwinTransformer``, so a bare name cannot serve both. A child node with
+its
+own scope can: ``type="swin_dense.SwinTransformer"`` resolves from either host to the very same
+class, and mmengine imports this module by itself when it first meets the scope.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 SCOPE = "swin_dense"
@@ -36,4 +38,10 @@ OPTIM_WRAPPERS = Registry(
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope=SCOPE,
     locations=["swin_dense.engine.amp"],
+)
+WEIGHT_INITIALIZERS = Registry(
+    "weight initializer",
+    parent=MMENGINE_WEIGHT_INITIALIZERS,
+    scope=SCOPE,
+    locations=["swin_dense.backbones.pretrained"],
 )

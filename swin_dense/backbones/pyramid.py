@@ -248,7 +248,8 @@ def _check_sizes(
         if width % heads:
             raise UserError(
                 f"{owner}: stage {index} has {width} channels (embed_dims={channels[0]} "
-                f"doubled {index} times), which num_heads[{index}]={heads} does not divide. Choose heads that do."
+                f"doubled {index} times), which num_heads[{index}]={heads} does not divide. "
+                "Choose heads that do."
             )
     if list(out_indices) != sorted(set(out_indices)) or not set(out_indices) <= set(
         range(num_stages)

@@ -46,7 +46,7 @@ class PatchMerging(nn.Module):
     """Join each 2x2 neighbourhood of tokens and project 4C to 2C; odd grids are zero-padded first.
 
     The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row,
-    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.keys.mm`.
 
     Args:
         norm_last: Swin V2's order, LayerNorm of 2C after the projection; V1 has one of 4C before
