@@ -87,8 +87,8 @@ def assert_close(got: list[Tensor], expected: list[Tensor]) -> None:
 def timm_class(name: str) -> Any:
     """A Swin class of timm, ``SwinTransformer`` or ``SwinTransformerV2``.
 
-    timm imports torchvision for its image transforms, and there is not a build of that for every torch.
-    Its models use none of it, so that an empty stand-in serves while timm is imported.
+    timm imports torchvision for its image transforms, and there is not a build of that for every
+    torch. Its models use none of it, so that an empty stand-in serves while timm is imported.
     """
     try:
         with _empty_torchvision():

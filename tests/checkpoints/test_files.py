@@ -1,9 +1,10 @@
-"""Kinds of files, and what is wrong with files: one clear error each, and the model stays as it was."""
+"""Kinds of files, and what can be wrong: one clear error each, and the model stays as it was."""
 
 from __future__ import annotations
 
 import argparse
 import builtins
+import contextlib
 import hashlib
 import io
 import json
@@ -140,10 +141,7 @@ ATTACKS: dict[str, Callable[[Path], tuple[Any, str]]] = {
     "os.system": lambda mark: (Calls(os.system, f"touch {mark}"), "system"),
     "eval": lambda mark: (Calls(builtins.eval, f"open({str(mark)!r}, 'w')"), "eval"),
     "open": lambda mark: (Calls(open, str(mark), "w"), "open"),
-    "getattr": lambda mark: (
-        Calls(Calls(getattr, os, "system") if False else getattr, "text", "upper"),
-        "getattr",
-    ),
+    "getattr": lambda mark: (Calls(getattr, "text", "upper"), "getattr"),
     "path": lambda mark: (Calls(Path, str(mark)), "Path"),
     "numpy load": lambda mark: (Calls(np.load, str(mark)), "load"),
     "object array": lambda mark: (np.array([Calls(os.system, f"touch {mark}")]), "system"),
@@ -164,7 +162,7 @@ def test_a_crafted_file_is_refused_by_name_and_does_not_run(
         path.write_bytes(pickle.dumps(content, protocol=int(kind[-1])))
     ours = v1()
     before = {key: value.clone() for key, value in ours.state_dict().items()}
-    with pytest.raises(UserError, match="could run code|no checkpoint") as caught:
+    with pytest.raises(UserError, match=r"could run code|no checkpoint") as caught:
         load_pretrained(ours, path)
     if attack != "object array":
         assert name in str(caught.value)
@@ -177,10 +175,8 @@ def test_a_stand_in_cannot_be_bent_by_a_file(tmp_path: Path) -> None:
     for name in ("numpy\ndtype", "numpy\nndarray", "collections\nOrderedDict"):
         crafted = b"\x80\x02c" + name.encode() + b"\n}X\x04\x00\x00\x00evilK\x01sb."
         (tmp_path / "a.pkl").write_bytes(crafted)
-        try:
+        with contextlib.suppress(UserError):
             read_checkpoint(tmp_path / "a.pkl")
-        except UserError:
-            pass
     to_detectron2({"a": torch.arange(3.0)}, tmp_path / "good.pkl")
     assert read_checkpoint(tmp_path / "good.pkl")["model"]["backbone.bottom_up.a"].tolist() == [
         0.0,
