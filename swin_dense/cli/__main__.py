@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "visualize": "look at a data set, or at predictions",
     "print_config": "print a config, whole",
+    "publish_model": "make a run's checkpoint small and self-describing",
     "convert_checkpoint": "write a checkpoint in another project's layout",
     "demo": "train, evaluate and look, on generated sample data",
 }
