@@ -48,6 +48,7 @@ class Found:
         prefix: what stands before the backbone's names.
         backbone: its tensors under official names, derived buffers left out.
         rest: the other tensors, of necks and heads, under their own names.
+        derived: the backbone's derived buffers under official names, as far as the file has them.
     """
 
     layout: str
@@ -55,6 +56,7 @@ class Found:
     prefix: str
     backbone: dict[str, Tensor]
     rest: dict[str, Tensor]
+    derived: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def recognise(state: Mapping[str, Tensor]) -> Found | None:
         return None
     layout, prefix = located
     parent = re.sub(r"swin(v2)?\.$", "", prefix)  # transformers puts head and output norms there
-    inside, rest = {}, {}
+    inside, rest, derived = {}, {}, {}
     for key, value in state.items():
         name = key[len(prefix) :] if key.startswith(prefix) else None
         if name is None and layout == "hf" and key.startswith(parent):
@@ -131,12 +133,15 @@ def recognise(state: Mapping[str, Tensor]) -> Found | None:
             name = beside if _OUTSIDE_HF.match(beside) else None
         if name is None:
             rest[key] = value
-        elif not DERIVED.search(name):
+        elif DERIVED.search(name):
+            derived[name] = value
+        else:
             inside[name] = value
     backbone = LAYOUTS[layout].to_official(inside)
     if (table := backbone.get("absolute_pos_embed")) is not None and table.dim() == 3:
         backbone["absolute_pos_embed"] = square_grid(table)
-    return Found(layout, _describe(layout, prefix, state), prefix, backbone, rest)
+    derived = LAYOUTS[layout].to_official(derived)
+    return Found(layout, _describe(layout, prefix, state), prefix, backbone, rest, derived)
 
 
 def geometry(backbone: Mapping[str, Tensor]) -> Geometry:

@@ -16,6 +16,7 @@ from swin_dense.checkpoints.heads import class_names, is_class_wise, map_rows
 from swin_dense.checkpoints.read import read_checkpoint
 from swin_dense.checkpoints.report import LoadReport, is_expected_missing
 from swin_dense.checkpoints.resize import fit
+from swin_dense.checkpoints.windows import window_notes
 from swin_dense.errors import UserError
 
 MIN_COVERAGE = 0.9
@@ -245,6 +246,10 @@ def _report(
         mapped=filling.mapped,
         classes_kept=kept,
         classes_fresh=[label for label in ours or () if filling.mapped and label not in kept],
+        notes=window_notes(
+            found.derived,
+            {k[len(prefix) :]: v for k, v in model.named_buffers() if k.startswith(prefix)},
+        ),
     )
 
 

@@ -32,6 +32,7 @@ class LoadReport:
             in the file but of a shape that could not be fitted; the model keeps its own values
             there.
         mapped: class-wise parameters whose rows were matched by class name.
+        notes: what fits and is wrong all the same.
         classes_kept, classes_fresh: the model's classes that the checkpoint knows, and those it
             does not.
     """
@@ -48,6 +49,7 @@ class LoadReport:
     mapped: list[str] = field(default_factory=list)
     classes_kept: list[str] = field(default_factory=list)
     classes_fresh: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def missing_expected(self) -> list[str]:
@@ -77,7 +79,7 @@ class LoadReport:
             if names:
                 shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
                 lines.append(f"  {title:<28} {len(names):>4}  {shown}")
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 
 def is_expected_missing(name: str) -> bool:

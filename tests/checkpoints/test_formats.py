@@ -337,6 +337,22 @@ def test_a_fourth_channel_starts_as_the_first_and_all_are_scaled() -> None:
     assert resize_input_channels(weight, 4).flatten().tolist() == [0.75, 1.5, 2.25, 0.75]
 
 
+@pytest.mark.parametrize("layout", ["official", "mm", "torchvision"])
+def test_v2_biases_of_another_window_are_said_to_need_pretrained_window_sizes(
+    layout: str, parity: ModuleType
+) -> None:
+    theirs = v2(window_size=8, pretrained_window_sizes=(6, 6, 6, 3))
+    official = official_state(theirs, parity)
+    official |= {k: v for k, v in theirs.named_buffers() if k.endswith("relative_coords_table")}
+    state = LAYOUTS[layout].from_official(official)
+    report = load_pretrained(v2(window_size=12), state)
+    assert "pretrained_window_sizes=(6, 6, 6, 3)" in str(report)
+    assert "scales them by (12, 12, 12, 12)" in str(report)
+    right = v2(window_size=12, pretrained_window_sizes=(6, 6, 6, 3))
+    assert load_pretrained(right, state).notes == []
+    assert load_pretrained(v2(), official_state(v2(), parity)).notes == []
+
+
 def test_tables_of_other_heads_are_left_fresh_and_said(parity: ModuleType) -> None:
     ours = v1(num_heads=(2, 2, 4, 8))
     before = ours.layers[0].blocks[0].attn.relative_position_bias_table.clone()
