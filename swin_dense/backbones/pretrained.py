@@ -17,7 +17,7 @@ class Pretrained:
     these are.
 
     The hosts initialise a model's children after the model itself, which would undo the loading. So
-    the children are initialised here, before it, and marked as done.
+    the children are initialised here, before it; the hosts then see that they are done.
     """
 
     def __init__(
@@ -49,7 +49,3 @@ class Pretrained:
             if hasattr(child, "init_weights"):
                 child.init_weights()
         initialise_from(module, self.init_cfg)
-        parts: list[Any] = list(module.modules())
-        for part in parts:
-            if part is not module and hasattr(part, "is_init"):
-                part.is_init = True

@@ -362,6 +362,25 @@ def test_tables_of_other_heads_are_left_fresh_and_said(parity: ModuleType) -> No
     assert torch.equal(ours.layers[0].blocks[0].attn.relative_position_bias_table, before)
 
 
+def test_mmpretrain_merges_before_a_stage_in_v2_and_norms_what_it_merged(
+    parity: ModuleType,
+) -> None:
+    state = LAYOUTS["mm"].from_official(official_state(v2(), parity, head=False))
+    merging = {name: tuple(v.shape) for name, v in state.items() if "downsample" in name}
+    assert merging == {
+        f"stages.{stage}.downsample.{leaf}": shape
+        for stage in (1, 2, 3)
+        for leaf, shape in (
+            ("norm.weight", (16 << stage,)),
+            ("norm.bias", (16 << stage,)),
+            ("reduction.weight", (16 << stage, 32 << stage)),
+        )
+    }
+    assert "stages.0.blocks.0.attn.w_msa.cpb_mlp.0.weight" in state
+    assert "stages.0.blocks.0.attn.w_msa.q_bias" in state
+    assert "stages.0.blocks.0.ffn.layers.0.0.weight" in state
+
+
 def test_loading_a_whole_state_dict_still_translates(parity: ModuleType) -> None:
     state = LAYOUTS["mm"].from_official(official_state(v2(), parity, head=False))
     norms = {key: value for key, value in v2().state_dict().items() if key.startswith("norm")}
