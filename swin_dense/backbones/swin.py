@@ -1,17 +1,18 @@
 """Swin Transformer backbone (https://arxiv.org/abs/2103.14030) for dense prediction.
 
-Letters: B batch; H, W token grid; C channels. Tokens are (B, H, W, C) inside; maps leave as (B, C, H, W).
+Letters: B batch; H, W token grid; C channels. Tokens are (B, H, W, C) inside; maps leave as (B, C,
+H, W).
 
-The semantics are those of the official detection and segmentation code, which the published COCO and
-ADE20K figures were made with: constant window and shift, zero padding to window multiples, a LayerNorm on
-each output before merging. Parameter names are the official ones; checkpoints in the mm hosts' layout load
-as well, because the state dict is renamed on the way in.
+The semantics are those of the official detection and segmentation code, which the published COCO
+and ADE20K figures were made with: constant window and shift, zero padding to window multiples, a
+LayerNorm on each output before merging. Parameter names are the official ones; checkpoints in the
+mm hosts' layout load as well, because the state dict is renamed on the way in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from mmengine.model import BaseModule
@@ -79,7 +80,7 @@ class SwinBlock(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks on one grid, plain and shifted in turn; ``downsample`` leads to the next stage's grid."""
+    """Blocks on one grid, plain and shifted in turn; ``downsample`` leads to the next grid."""
 
     def __init__(self, blocks: Sequence[SwinBlock], downsample: PatchMerging | None) -> None:
         super().__init__()
@@ -98,26 +99,27 @@ class SwinStage(nn.Module):
 
     def _mask(self, tokens: Tensor) -> Tensor | None:
         """Return the mask (nW, N, N) that the stage's shifted blocks share."""
-        shifted = [block.attn for block in self.blocks if block.attn.shift]
-        if not shifted:
+        layers = [block.attn for block in self.blocks if isinstance(block, SwinBlock)]
+        shifted = next((layer for layer in layers if layer.shift), None)
+        if shifted is None:
             return None
-        window, shift = shifted[0].window_size, shifted[0].shift
-        padded_hw = tuple(-(-side // window) * window for side in tokens.shape[1:3])
-        return shifted_window_mask(padded_hw, window, shift, device=tokens.device)  # type: ignore[arg-type]
+        window, shift = shifted.window_size, shifted.shift
+        height, width = (-(-side // window) * window for side in tokens.shape[1:3])
+        return shifted_window_mask((height, width), window, shift, device=tokens.device)
 
 
 @MODELS.register_module()
 class SwinTransformer(BaseModule):
     """Swin Transformer that gives a pyramid of maps.
 
-    The arguments bear the names that mmdet's and mmseg's classes give them, so in a config of theirs only
-    ``type`` changes to ``"swin_dense.SwinTransformer"``.
+    The arguments bear the names that mmdet's and mmseg's classes give them, so in a config of
+    theirs only ``type`` changes to ``"swin_dense.SwinTransformer"``.
 
     Args:
-        arch: "tiny", "small", "base" or "large" (or their first letters): sets ``embed_dims``, ``depths``
-            and ``num_heads``, each of which may also be given by itself and then wins.
-        pretrain_img_size: side or (height, width) in pixels of the images that the absolute position
-            embedding was trained on.
+        arch: "tiny", "small", "base" or "large" (or their first letters): sets ``embed_dims``,
+            ``depths`` and ``num_heads``, each of which may also be given by itself and then wins.
+        pretrain_img_size: side or (height, width) in pixels of the images that the absolute
+            position embedding was trained on.
         in_channels: channels of the input images.
         embed_dims: channels of the first stage; each further stage has twice as many.
         patch_size: side of a patch in pixels.
@@ -125,21 +127,23 @@ class SwinTransformer(BaseModule):
         mlp_ratio: hidden width of the perceptron over its input width.
         depths: blocks in each stage.
         num_heads: attention heads in each stage.
-        strides: of the patch embedding and of each merging; only ``(patch_size, 2, 2, ...)`` exists.
+        strides: of the patch embedding and of each merging; only ``(patch_size, 2, 2, ...)``
+            exists.
         out_indices: stages whose output leaves the backbone, ascending.
         qkv_bias: whether query, key and value have a bias.
         qk_scale: factor on the queries; ``head_dim ** -0.5`` where it is None.
         patch_norm: whether a LayerNorm follows the patch embedding.
         drop_rate, attn_drop_rate: dropout on tokens and on attention weights.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
-        use_abs_pos_embed: whether a learned position embedding is added; it is resized to any input.
+        use_abs_pos_embed: whether a learned position embedding is added; it is resized to any
+            input.
         act_cfg, norm_cfg: as in the hosts, ``dict(type="GELU")`` and ``dict(type="LN")``.
         with_cp: recompute each block in the backward pass, which saves memory and costs time.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.
         convert_weights: accepted because the hosts' configs have it; the layout of a checkpoint is
             recognised by its content, so it makes no difference.
-        frozen_stages: number of stages that do not train, as mmdet counts: 0 freezes the embedding alone,
-            k also the first k stages with their output norms, -1 nothing.
+        frozen_stages: number of stages that do not train, as mmdet counts: 0 freezes the embedding
+            alone, k also the first k stages with their output norms, -1 nothing.
         init_cfg: None, or ``dict(type="Pretrained", checkpoint=...)``.
 
     Attributes:
@@ -182,7 +186,8 @@ class SwinTransformer(BaseModule):
         if pretrained is not None:
             if init_cfg is not None:
                 raise UserError(
-                    f"SwinTransformer got both pretrained={pretrained!r} and init_cfg={init_cfg!r}; "
+                    f"SwinTransformer got both pretrained={pretrained!r} and "
+                    f"init_cfg={init_cfg!r}; "
                     "expected one of them. Keep init_cfg, which says the same."
                 )
             init_cfg = dict(type="Pretrained", checkpoint=pretrained)
@@ -265,7 +270,7 @@ class SwinTransformer(BaseModule):
             tokens = tokens + grid.permute(0, 2, 3, 1)  # (1, C, H, W) -> (1, H, W, C)
         tokens = self.pos_drop(tokens)
         maps = []
-        for index, stage in enumerate(self.layers):
+        for index, stage in enumerate(cast(Iterable[SwinStage], self.layers)):
             tokens = stage(tokens, with_cp=self.with_cp and self.training)
             if index in self.out_indices:
                 normed = getattr(self, f"norm{index}")(tokens)
@@ -278,11 +283,11 @@ class SwinTransformer(BaseModule):
         """Load the checkpoint that ``init_cfg`` names; without one keep the fresh initialisation.
 
         Raises:
-            UserError: the checkpoint is missing, unreadable or of another model, or ``init_cfg`` is of
-                another type than "Pretrained".
+            UserError: the checkpoint is missing, unreadable or of another model, or ``init_cfg`` is
+                of another type than "Pretrained".
         """
         initialise_from(self, self.init_cfg)
-        self._is_init = True
+        self.is_init = True
 
     def train(self, mode: bool = True) -> SwinTransformer:
         """Switch to training; frozen stages stay in evaluation mode."""
@@ -311,7 +316,8 @@ def _architecture(arch: str) -> dict[str, Any]:
     name = by_letter.get(name, name)
     if name not in ARCHITECTURES:
         raise UserError(
-            f"SwinTransformer got arch={arch!r}{did_you_mean(str(arch), ARCHITECTURES)}; expected one of "
+            f"SwinTransformer got arch={arch!r}{did_you_mean(str(arch), ARCHITECTURES)}; expected "
+            "one of "
             f"{', '.join(ARCHITECTURES)}. For other sizes give embed_dims, depths and num_heads."
         )
     return ARCHITECTURES[name]
@@ -330,35 +336,41 @@ def _check_sizes(
     if len(num_heads) != num_stages:
         raise UserError(
             f"SwinTransformer got depths={tuple(depths)} for {num_stages} stages and "
-            f"num_heads={tuple(num_heads)} for {len(num_heads)}; expected one number of heads a stage."
+            f"num_heads={tuple(num_heads)} for {len(num_heads)}; expected one number of heads a "
+            "stage."
         )
     for index, (width, heads) in enumerate(zip(channels, num_heads, strict=True)):
         if width % heads:
             raise UserError(
-                f"SwinTransformer: stage {index} has {width} channels (embed_dims={channels[0]} doubled "
-                f"{index} times), which num_heads[{index}]={heads} does not divide. Choose heads that do."
+                f"SwinTransformer: stage {index} has {width} channels (embed_dims={channels[0]} "
+                "doubled "
+                f"{index} times), which num_heads[{index}]={heads} does not divide. Choose heads "
+                "that do."
             )
     if list(out_indices) != sorted(set(out_indices)) or not set(out_indices) <= set(
         range(num_stages)
     ):
         raise UserError(
-            f"SwinTransformer got out_indices={tuple(out_indices)}; expected ascending numbers from "
+            f"SwinTransformer got out_indices={tuple(out_indices)}; expected ascending numbers "
+            "from "
             f"0 to {num_stages - 1}, each once."
         )
     expected = (patch_size,) + (2,) * (num_stages - 1)
     if strides is not None and tuple(strides) != expected:
         raise UserError(
-            f"SwinTransformer got strides={tuple(strides)}; expected {expected}: the embedding steps by "
+            f"SwinTransformer got strides={tuple(strides)}; expected {expected}: the embedding "
+            "steps by "
             f"patch_size={patch_size} and each merging by 2. Leave strides out or mend it."
         )
     if not -1 <= frozen_stages <= num_stages:
         raise UserError(
-            f"SwinTransformer got frozen_stages={frozen_stages}; expected -1 (none) to {num_stages} (all)."
+            f"SwinTransformer got frozen_stages={frozen_stages}; expected -1 (none) to "
+            f"{num_stages} (all)."
         )
 
 
 def _initialise(model: SwinTransformer) -> None:
-    """Linear layers and tables from a truncated normal of 0.02; the patch convolution as torch has it."""
+    """Draw linear layers and tables from a truncated normal of 0.02."""
     for name, parameter in model.named_parameters():
         if name.endswith(("relative_position_bias_table", "absolute_pos_embed")):
             nn.init.trunc_normal_(parameter, std=0.02)

@@ -16,7 +16,7 @@ from swin_dense.ops.windows import pad_to_multiple
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and embed each: a strided convolution, then an optional LayerNorm."""
+    """Cut an image into patches and embed each: a strided convolution, perhaps a LayerNorm."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class PatchEmbed(nn.Module):
 class PatchMerging(nn.Module):
     """Join each 2x2 neighbourhood of tokens and project 4C to 2C; odd grids are zero-padded first.
 
-    The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row, column);
-    the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+    The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row,
+    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
     """
 
     def __init__(self, dim: int, *, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
@@ -67,7 +67,7 @@ class PatchMerging(nn.Module):
 
 
 def resize_position_grid(grid: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-    """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic, as the official code does."""
+    """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic as the official code."""
     if tuple(grid.shape[2:]) == grid_hw:
         return grid
     with torch.autocast(grid.device.type, enabled=False):

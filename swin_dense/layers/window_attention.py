@@ -1,7 +1,7 @@
 """Multi-head self-attention inside (shifted) windows with a learned relative position bias.
 
-Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2.
-Letters: B batch; H, W token grid; C channels; M window side; N = M * M; nW windows an image; h heads.
+Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2. Letters: B batch; H, W
+token grid; C channels; M window side; N = M * M; nW windows an image; h heads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from swin_dense.ops.windows import (
 class WindowAttention(nn.Module):
     """W-MSA (``shift`` 0) or SW-MSA: each token attends to the tokens of its window.
 
-    Window and shift are constants whatever the grid; a grid that is no multiple of the window is padded
-    with zero tokens, and these take part like any other (the "detection" semantics of the official code).
+    Window and shift are constants whatever the grid; a grid that is no multiple of the window is
+    padded with zero tokens, and these take part like any other (the "detection" semantics of the
+    official code).
     """
 
     relative_position_index: Tensor
@@ -66,7 +67,8 @@ class WindowAttention(nn.Module):
 
         Args:
             tokens: (B, H, W, C), any H and W.
-            mask: from :func:`swin_dense.ops.windows.shifted_window_mask`; needed where ``shift`` > 0.
+            mask: from :func:`swin_dense.ops.windows.shifted_window_mask`; needed where ``shift`` >
+                0.
 
         Returns:
             (B, H, W, C).

@@ -175,9 +175,7 @@ def test_maps_have_the_declared_channels_and_strides(image_hw: tuple[int, int]) 
 
 
 def test_official_parameter_names_are_frozen() -> None:
-    names = [
-        name for name in mini(depths=(1, 1), num_heads=(1, 2), use_abs_pos_embed=True).state_dict()
-    ]
+    names = list(mini(depths=(1, 1), num_heads=(1, 2), use_abs_pos_embed=True).state_dict())
     block = [
         "norm1.weight", "norm1.bias", "attn.relative_position_bias_table", "attn.qkv.weight",
         "attn.qkv.bias", "attn.proj.weight", "attn.proj.bias", "norm2.weight", "norm2.bias",

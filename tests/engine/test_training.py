@@ -1,4 +1,4 @@
-"""Training and evaluation of the shipped configs on real photographs, from the command line's functions."""
+"""Training and evaluation of the shipped configs on real photographs."""
 
 from __future__ import annotations
 
