@@ -4,8 +4,9 @@
     ade/images/{training,validation}/*.jpg    ade/annotations/{training,validation}/*.png
     sample.json                               what it was made from; written last
 
-Masks are what is visible of each object, as run lengths, pixel for pixel what the label maps say. In
-a label map 0 is unlabeled and 1.. are the classes (``reduce_zero_label=True``). One stem, one scene.
+Masks are what is visible of each object, as run lengths, and agree with the label maps pixel by
+pixel. There 0 is unlabeled and 1.. are the classes (``reduce_zero_label=True``). One file stem, one
+scene.
 """
 
 from __future__ import annotations

@@ -62,8 +62,8 @@ def _water(rng: np.random.Generator, hw: tuple[int, int], unit: float, depth: Fl
     waves = _warped_waves(rng, hw, 13 * unit, 5 * unit)
     crossing = _warped_waves(rng, hw, 17 * unit, 6 * unit)
     glint = np.clip(1 - 2.2 * np.abs(waves + 0.7 * crossing), 0, 1)
-    light: Floats = 0.035 * waves + 0.16 * glint
-    return colours + light[..., None]
+    light = 0.035 * waves + 0.16 * glint
+    return (colours + light[..., None]).astype(np.float32)
 
 
 def _sand(rng: np.random.Generator, hw: tuple[int, int], unit: float) -> Floats:
