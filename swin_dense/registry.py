@@ -18,7 +18,10 @@ from mmengine.registry import Registry
 SCOPE = "swin_dense"
 
 MODELS = Registry(
-    "model", parent=MMENGINE_MODELS, scope=SCOPE, locations=["swin_dense.backbones", "swin_dense.models"]
+    "model",
+    parent=MMENGINE_MODELS,
+    scope=SCOPE,
+    locations=["swin_dense.backbones", "swin_dense.models"],
 )
 DATASETS = Registry("dataset", parent=MMENGINE_DATASETS, scope=SCOPE, locations=["swin_dense.data"])
 TRANSFORMS = Registry(

@@ -1,0 +1,1 @@
+"""Data: checks before a run, and the generated sample data set."""

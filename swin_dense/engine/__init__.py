@@ -1,0 +1,1 @@
+"""Runs: configs, training, evaluation, what fits them to the machine."""

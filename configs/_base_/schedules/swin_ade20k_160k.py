@@ -1,0 +1,20 @@
+# 160,000 iterations on ADE20K: AdamW, warm-up over 1,500, then linear decay to 0.
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=160_000, val_interval=16_000)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    paramwise_cfg=dict(
+        custom_keys={
+            "absolute_pos_embed": dict(decay_mult=0.0),
+            "relative_position_bias_table": dict(decay_mult=0.0),
+            "norm": dict(decay_mult=0.0),
+        }
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1_500),
+    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=1_500, end=160_000),
+]
+auto_scale_lr = dict(enable=False, base_batch_size=16)

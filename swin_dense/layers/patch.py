@@ -1,0 +1,74 @@
+"""Images to tokens, and four tokens to one: the layers between Swin's stages.
+
+Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.1.
+Letters: B batch; H, W token grid; C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swin_dense.ops.windows import pad_to_multiple
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and embed each: a strided convolution, then an optional LayerNorm."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        *,
+        patch_size: int = 4,
+        norm: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
+        self.norm = norm(embed_dims) if norm else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, in_channels, H_px, W_px) to (B, ceil(H_px / patch), ceil(W_px / patch), C)."""
+        height, width = images.shape[2:]
+        right, bottom = -width % self.patch_size, -height % self.patch_size
+        if right or bottom:
+            images = F.pad(images, (0, right, 0, bottom))
+        # (B, C, H, W) -> (B, H, W, C)
+        tokens = self.proj(images).permute(0, 2, 3, 1)
+        return self.norm(tokens) if self.norm is not None else tokens
+
+
+class PatchMerging(nn.Module):
+    """Join each 2x2 neighbourhood of tokens and project 4C to 2C; odd grids are zero-padded first.
+
+    The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row, column);
+    the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+    """
+
+    def __init__(self, dim: int, *, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
+        tokens = pad_to_multiple(tokens, 2)
+        batch, height, width, channels = tokens.shape
+        blocks = tokens.view(batch, height // 2, 2, width // 2, 2, channels)
+        # (B, H/2, row, W/2, column, C) -> (B, H/2, W/2, column, row, C)
+        joined = blocks.permute(0, 1, 3, 4, 2, 5).reshape(
+            batch, height // 2, width // 2, 4 * channels
+        )
+        return self.reduction(self.norm(joined))
+
+
+def resize_position_grid(grid: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic, as the official code does."""
+    if tuple(grid.shape[2:]) == grid_hw:
+        return grid
+    with torch.autocast(grid.device.type, enabled=False):
+        return F.interpolate(grid.float(), size=grid_hw, mode="bicubic").to(grid.dtype)

@@ -1,0 +1,75 @@
+"""Windows on a token grid, and the relative positions inside one.
+
+Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2.
+Letters: B batch; H, W token grid, multiples of the window; C channels; M window side; nW windows an image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MASK_VALUE = -100.0
+"""Added to the logit of a pair that was not adjacent before the shift; official, not minus infinity."""
+
+
+def pad_to_multiple(tokens: Tensor, multiple: int) -> Tensor:
+    """Zero-pad (B, H, W, C) at the bottom and right to multiples of ``multiple``."""
+    height, width = tokens.shape[1:3]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom or right:
+        tokens = F.pad(tokens, (0, 0, 0, right, 0, bottom))
+    return tokens
+
+
+def window_partition(tokens: Tensor, window_size: int) -> Tensor:
+    """Cut (B, H, W, C) into windows (B * nW, M * M, C), row by row; H and W are multiples of M."""
+    batch, height, width, channels = tokens.shape
+    grid = tokens.view(
+        batch, height // window_size, window_size, width // window_size, window_size, channels
+    )
+    # (B, H/M, M, W/M, M, C) -> (B, H/M, W/M, M, M, C)
+    return grid.transpose(2, 3).reshape(-1, window_size * window_size, channels)
+
+
+def window_reverse(windows: Tensor, window_size: int, grid_hw: tuple[int, int]) -> Tensor:
+    """Undo :func:`window_partition`: (B * nW, M * M, C) -> (B, H, W, C)."""
+    height, width = grid_hw
+    rows, columns = height // window_size, width // window_size
+    grid = windows.view(-1, rows, columns, window_size, window_size, windows.shape[-1])
+    # (B, H/M, W/M, M, M, C) -> (B, H/M, M, W/M, M, C)
+    return grid.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
+
+
+def relative_position_index(window_size: int) -> Tensor:
+    """Return the (M * M, M * M) int64 row of the bias table for each (query, key) pair."""
+    axis = torch.arange(window_size)
+    rows, columns = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
+    row_offset = rows[:, None] - rows[None, :] + window_size - 1
+    column_offset = columns[:, None] - columns[None, :] + window_size - 1
+    return row_offset * (2 * window_size - 1) + column_offset
+
+
+def shifted_window_mask(
+    grid_hw: tuple[int, int],
+    window_size: int,
+    shift: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Return the (nW, M * M, M * M) mask of shifted windows: 0 inside a region, -100 across regions.
+
+    ``grid_hw`` is the padded grid. A region is what stays connected when the grid is rolled by ``-shift``.
+    """
+    axes = []
+    for side in grid_hw:
+        region = torch.zeros(side, dtype=torch.int64, device=device)
+        region[side - window_size :] = 1
+        region[side - shift :] = 2
+        axes.append(region)
+    regions = axes[0][:, None] * 3 + axes[1][None, :]
+    windows = window_partition(regions[None, :, :, None], window_size).squeeze(-1)
+    across = windows[:, :, None] != windows[:, None, :]
+    return torch.zeros(across.shape, dtype=dtype, device=device).masked_fill_(across, MASK_VALUE)
