@@ -13,6 +13,8 @@ import numpy as np
 from swin_dense.data.sample_brush import Bools, Floats, jitter, mix, noise
 
 THING_CLASSES = ("ball", "starfish", "shell", "leaf", "pebble")
+REACH = {"ball": 1.0, "starfish": 1.2, "shell": 1.0, "leaf": 1.15, "pebble": 1.0}
+"""Radius of each kind over the scene's usual one: slender things reach farther."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ def _starfish(rng: np.random.Generator, u: Floats, v: Floats) -> Look:
     arm = np.round(angle / (2 * np.pi / 5)).astype(int) % 5
     reach = (1 - rng.uniform(0, 0.16, 5))[arm]
     off_axis = np.abs((angle + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
-    waist = rng.uniform(0.30, 0.38)
-    edge = waist + (reach - waist) * np.exp(-((off_axis / rng.uniform(0.27, 0.34)) ** 2) * 1.6)
+    waist = rng.uniform(0.34, 0.42)
+    edge = waist + (reach - waist) * np.exp(-((off_axis / rng.uniform(0.32, 0.40)) ** 2) * 1.6)
     depth = np.clip(1 - radius / edge, 0, 1)
-    tones = [(0.90, 0.42, 0.13), (0.80, 0.22, 0.18), (0.55, 0.25, 0.52), (0.93, 0.62, 0.25)]
+    tones = [(0.93, 0.40, 0.10), (0.84, 0.20, 0.22), (0.60, 0.24, 0.58), (0.90, 0.35, 0.45)]
     body = jitter(rng, tones[rng.integers(len(tones))], 0.03)
     across, along = radius * np.sin(off_axis), radius * np.cos(off_axis)
     dots = np.cos(along * 24) * np.exp(-((across / 0.05) ** 2))
@@ -106,11 +108,11 @@ def _leaf(rng: np.random.Generator, u: Floats, v: Floats) -> Look:
     bend = rng.uniform(-0.22, 0.22)
     across = v - bend * (1 - u**2)
     along = np.clip((u + 1) / 1.85, 0, 1)  # 0 at the stalk's end, 1 at the tip
-    width = rng.uniform(0.36, 0.48) * np.sin(np.pi * np.clip((along - 0.12) / 0.88, 0, 1) ** 0.8)
+    width = rng.uniform(0.42, 0.54) * np.sin(np.pi * np.clip((along - 0.12) / 0.88, 0, 1) ** 0.8)
     width = width * (1 + 0.05 * np.sin(along * 60))
     blade = (np.abs(across) < width) & (u < 0.85)
     stalk = (np.abs(across) < 0.035) & (u > -1) & (u < 0)
-    tones = [(0.35, 0.55, 0.16), (0.80, 0.60, 0.12), (0.72, 0.26, 0.10), (0.52, 0.36, 0.16)]
+    tones = [(0.40, 0.62, 0.16), (0.86, 0.70, 0.14), (0.66, 0.42, 0.12), (0.60, 0.66, 0.22)]
     body = jitter(rng, tones[rng.integers(len(tones))], 0.03)
     other = jitter(rng, tones[rng.integers(len(tones))], 0.03)
     colour = mix(body, other, 0.45 * along.astype(np.float32) + 0.1 * np.sin(u * 5))

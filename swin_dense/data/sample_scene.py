@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from swin_dense.data.sample_brush import Bools, Floats
 from swin_dense.data.sample_ground import paint_ground
-from swin_dense.data.sample_objects import PAINTERS, THING_CLASSES, Look
+from swin_dense.data.sample_objects import PAINTERS, REACH, THING_CLASSES, Look
 
 SUPERSAMPLING = 3  # odd: the middle sample lies on the pixel centre
 LIGHT = np.array([-0.45, -0.6, 0.66], np.float32)  # x right, y down, z towards the camera
 NUM_OBJECTS = (4, 8)
-RADIUS = (0.085, 0.18)  # of the shorter image side
+RADIUS = (0.09, 0.18)  # of the shorter image side
 MIN_VISIBLE = 0.4  # of an object's own area: a later object may not hide more
 MIN_VISIBLE_AREA = 0.0023  # of the shorter image side, squared: 60 px at 160
 
@@ -116,7 +116,8 @@ def _place(
 ) -> _Patch:
     """Lay an object down, every other time close to an earlier one so that it hides part of it."""
     height, width = canvas_hw
-    radius = float(rng.uniform(*RADIUS)) * min(canvas_hw)
+    name = THING_CLASSES[class_index]
+    radius = float(rng.uniform(*RADIUS)) * REACH[name] * min(canvas_hw)
     margin = 0.5 * radius
     if centres_xy and rng.random() < 0.55:
         near = centres_xy[int(rng.integers(len(centres_xy)))]
@@ -135,7 +136,7 @@ def _place(
     turn = rng.uniform(0, 2 * np.pi)
     u = (dx * np.cos(turn) + dy * np.sin(turn)).astype(np.float32)
     v = (dy * np.cos(turn) - dx * np.sin(turn)).astype(np.float32)
-    look = PAINTERS[THING_CLASSES[class_index]](rng, u, v)
+    look = PAINTERS[name](rng, u, v)
     return _Patch(slice(top, bottom), slice(left, right), (x, y), radius, look)
 
 

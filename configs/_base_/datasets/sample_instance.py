@@ -1,5 +1,5 @@
 # The generated beach scenes as COCO instances (swin_dense/data/sample.py writes them).
-dataset_type = "mmdet.CocoDataset"
+dataset_type = "CocoDataset"
 data_root = "work_dirs/demo/data/coco/"
 metainfo = dict(
     classes=("ball", "starfish", "shell", "leaf", "pebble"),
@@ -11,24 +11,25 @@ train_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="Resize", scale=image_scale, keep_ratio=True),
     dict(
-        type="RandomFlip", prob=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"]
+        type="RandomFlip",
+        prob=[0.25, 0.25, 0.25],
+        direction=["horizontal", "vertical", "diagonal"],
     ),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="Resize", scale=image_scale, keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
         type="PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    batch_sampler=dict(type="mmdet.AspectRatioBatchSampler"),
+    sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -39,8 +40,9 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
+    drop_last=False,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type=dataset_type,
@@ -54,7 +56,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type="mmdet.CocoMetric",
+    type="CocoMetric",
     ann_file=data_root + "annotations/instances_val2017.json",
     metric=["bbox", "segm"],
 )

@@ -1,5 +1,5 @@
 # The generated beach scenes as ADE20K-style label maps (swin_dense/data/sample.py writes them).
-dataset_type = "mmseg.BaseSegDataset"
+dataset_type = "BaseSegDataset"
 data_root = "work_dirs/demo/data/ade/"
 metainfo = dict(
     classes=("water", "sand", "grass", "ball", "starfish", "shell", "leaf", "pebble"),
@@ -30,7 +30,7 @@ test_pipeline = [
     dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=6,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
@@ -61,5 +61,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="mmseg.IoUMetric", iou_metrics=["mIoU"])
+val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator
