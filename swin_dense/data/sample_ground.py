@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from swin_dense.data.sample_brush import Floats, jitter, mix, noise
 
-STUFF_CLASSES = ("water", "sand", "grass")
+STUFF_CLASSES = ("sand", "water", "grass")
 UNLABELED = -1
 
 
@@ -40,7 +40,7 @@ def paint_ground(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[Floats,
     tufts = from_verge + 0.007 * noise(rng, hw, 5 * unit, octaves=1)
     colours = mix(colours, _grass(rng, hw, unit), 0.5 + tufts / softness)
 
-    ground = np.where(from_shore < 0, 0, np.where(from_verge < 0, 1, 2)).astype(np.int32)
+    ground = np.where(from_shore < 0, 1, np.where(from_verge < 0, 0, 2)).astype(np.int32)
     border = (np.abs(from_shore) < 0.011) | (np.abs(from_verge) < 0.011)
     ground[border] = UNLABELED
     return colours.astype(np.float32), ground

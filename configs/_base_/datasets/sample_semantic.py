@@ -2,10 +2,10 @@
 dataset_type = "BaseSegDataset"
 data_root = "work_dirs/demo/data/ade/"
 metainfo = dict(
-    classes=("water", "sand", "grass", "ball", "starfish", "shell", "leaf", "pebble"),
+    classes=("sand", "water", "grass", "ball", "starfish", "shell", "leaf", "pebble"),
     palette=[
-        (64, 132, 214),
         (232, 206, 146),
+        (64, 132, 214),
         (84, 148, 74),
         (226, 61, 57),
         (255, 145, 36),
