@@ -23,7 +23,10 @@ URL_SCHEMES = ("http://", "https://")
 
 
 def allow_globals(classes: Iterable[Any]) -> None:
-    """Let checkpoints contain these classes or functions; name only what cannot run foreign code."""
+    """Let checkpoints contain these classes or functions; name only what cannot run foreign code.
+
+    A pair ``(substitute, name)`` lets ``substitute`` answer where a file asks for ``name``.
+    """
     torch.serialization.add_safe_globals(list(classes))
 
 
@@ -50,6 +53,8 @@ def read_checkpoint(source: str | Path, *, map_location: Any = "cpu") -> Any:
     _refuse_what_is_no_checkpoint(path)
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(_explain_refusal(path, str(error))) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,6 +115,7 @@ class DatasetBrowser:
     def sample(self, index: int) -> Sample:
         """Return a picture as the model gets it: resized, flipped, cropped, padded."""
         packed = self._dataset[index]
+        _check_sizes(packed["inputs"], packed["data_samples"])
         if self._preprocess is None:
             inputs, info = packed["inputs"], packed["data_samples"]
             return self._collect(_to_rgb(inputs.numpy(), None, self._normalize), info)
@@ -150,11 +150,9 @@ class DatasetBrowser:
             content = info.gt_sem_seg
             labels = content.sem_seg if "sem_seg" in content else content.data
             ignore_index = int(content.metainfo.get("ignore_index", 255))
-            label_map = _fit(
-                labels.cpu().numpy().astype(np.int64)[:1], image_hw, ignore_index, path
-            )[0]
+            label_map = _fit(labels.cpu().numpy().astype(np.int64)[:1], image_hw, ignore_index)[0]
         parts = [
-            _instances(getattr(info, name), image_hw, path, ignored=name != "gt_instances")
+            _instances(getattr(info, name), image_hw, ignored=name != "gt_instances")
             for name in ("gt_instances", "ignored_instances")
             if name in info and "bboxes" in getattr(info, name)
         ]
@@ -239,7 +237,7 @@ def _to_rgb(pixels: NDArray[Any], preprocess: Any, normalize: Mapping[str, Any] 
 
 
 def _instances(
-    found: Any, image_hw: tuple[int, int], path: str, *, ignored: bool
+    found: Any, image_hw: tuple[int, int], *, ignored: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_] | None]:
     boxes = getattr(found.bboxes, "tensor", found.bboxes).cpu().numpy().astype(np.float32)
     boxes = boxes.reshape(-1, 4)
@@ -250,17 +248,29 @@ def _instances(
         return boxes, labels, None
     masks = found.masks
     stack = masks.to_ndarray() if hasattr(masks, "to_ndarray") else masks.cpu().numpy()
-    return boxes, labels, _fit(stack.astype(bool), image_hw, False, path)
+    return boxes, labels, _fit(stack.astype(bool), image_hw, False)
 
 
-def _fit(stack: NDArray[Any], image_hw: tuple[int, int], fill: int, path: str) -> NDArray[Any]:
+def _check_sizes(inputs: Any, info: Any) -> None:
+    """Refuse annotations of another size than the (C, H, W) picture they come with."""
+    expected = tuple(inputs.shape[-2:])
+    found = []
+    if "gt_sem_seg" in info:
+        found.append(tuple(next(iter(info.gt_sem_seg.values())).shape[-2:]))
+    if "gt_instances" in info and "masks" in info.gt_instances:
+        masks = info.gt_instances.masks
+        found.append((masks.height, masks.width))
+    for image_hw in found:
+        if image_hw != expected:
+            raise UserError(
+                f"{info.metainfo.get('img_path')}: the pipeline gives a picture of {expected} with "
+                f"masks or labels of {image_hw}; expected the same size. In a train pipeline "
+                "LoadAnnotations must come before Resize, RandomCrop and RandomFlip, so that they "
+                "change both."
+            )
+
+
+def _fit(stack: NDArray[Any], image_hw: tuple[int, int], fill: int) -> NDArray[Any]:
     """Pad (N, h, w) on the right and below to the picture's size, as the picture was padded."""
-    height, width = stack.shape[1:]
-    if height > image_hw[0] or width > image_hw[1]:
-        raise UserError(
-            f"{Path(path).name}: the pipeline gives a picture of {image_hw} and masks or labels of "
-            f"{(height, width)}; expected the same size. In a train pipeline LoadAnnotations must "
-            "come before Resize, Crop and Flip, so that they change both."
-        )
-    below, right = image_hw[0] - height, image_hw[1] - width
+    below, right = image_hw[0] - stack.shape[1], image_hw[1] - stack.shape[2]
     return np.pad(stack, ((0, 0), (0, below), (0, right)), constant_values=fill)

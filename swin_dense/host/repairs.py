@@ -29,15 +29,21 @@ def _load_checkpoints_safely() -> None:
     from mmengine.logging.history_buffer import HistoryBuffer
     from mmengine.runner.checkpoint import CheckpointLoader
 
-    multiarray = (
-        np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray
-    )
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
     dtypes = [type(np.dtype(code)) for code in "?bhilqBHILQefdUS"]
-    statistics = [getattr(HistoryBuffer, name) for name in ("mean", "max", "min", "current")]
-    allow_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *statistics]
-        + [multiarray._reconstruct, multiarray.scalar]
-    )
+    allow_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes])
+    allow_globals([multiarray._reconstruct, multiarray.scalar])
+
+    def statistic_of_history(owner: Any, name: str) -> Any:
+        """Stand in for ``getattr``, by which a HistoryBuffer's pickle names its own methods."""
+        if owner is not HistoryBuffer or name not in ("mean", "max", "min", "current"):
+            raise UserError(
+                f"the checkpoint asks for attribute {name!r} of {owner!r}, which no mmengine "
+                "checkpoint needs; it was refused, since unpickling it could run code."
+            )
+        return getattr(owner, name)
+
+    allow_globals([(statistic_of_history, "builtins.getattr")])
 
     def load_from_local(filename: str, map_location: Any = None) -> Any:
         return read_checkpoint(filename, map_location=map_location)
