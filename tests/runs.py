@@ -18,6 +18,13 @@ UPERNET = "upernet/upernet_swin_t_p4_w7_8xb2_160k_ade20k_512x512.py"
 MMDET_SWIN = "mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py"
 MMSEG_SWIN = "mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py"
 
+SMALL_SWIN = {
+    "model.backbone.embed_dims": 24,
+    "model.backbone.depths": [2, 2, 2, 2],
+    "model.backbone.num_heads": [1, 2, 3, 4],
+}
+SMALL_SWIN_CHANNELS = [24, 48, 96, 192]
+
 SPLITS = ("train", "val", "test")
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swin_dense.ops import deformable, focal_loss
-from swin_dense.ops import nms as nms_ops
-from swin_dense.ops import roi_align as roi_align_ops
-from swin_dense.ops import roi_pool as roi_pool_ops
-from swin_dense.ops.roi_align import RoISampling
+from swin_dense.ops import _deformable as deformable
+from swin_dense.ops import _focal_loss as focal_loss
+from swin_dense.ops import _nms as nms_ops
+from swin_dense.ops import _roi_align as roi_align_ops
+from swin_dense.ops import _roi_pool as roi_pool_ops
+from swin_dense.ops._roi_align import RoISampling
 
 _SOFT_METHODS: tuple[nms_ops.SoftMethod, ...] = ("naive", "linear", "gaussian")
 

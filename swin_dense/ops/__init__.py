@@ -1,10 +1,10 @@
 """Tensor functions in plain torch: windows, boxes, pooling, losses. No compiler, any device."""
 
-from swin_dense.ops.deformable import modulated_deform_conv2d, multi_scale_deformable_attention
-from swin_dense.ops.focal_loss import sigmoid_focal_loss, softmax_focal_loss
-from swin_dense.ops.nms import batched_nms, nms, nms_match, soft_nms
-from swin_dense.ops.roi_align import roi_align
-from swin_dense.ops.roi_pool import roi_pool
+from swin_dense.ops._deformable import modulated_deform_conv2d, multi_scale_deformable_attention
+from swin_dense.ops._focal_loss import sigmoid_focal_loss, softmax_focal_loss
+from swin_dense.ops._nms import batched_nms, nms, nms_match, soft_nms
+from swin_dense.ops._roi_align import roi_align
+from swin_dense.ops._roi_pool import roi_pool
 
 __all__ = [
     "batched_nms",

@@ -39,9 +39,10 @@ def losses_of(
     return recorder.losses
 
 
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("host", ["mmdet", "mmseg"])
 def test_only_the_type_changed_gives_the_same_losses_over_20_iterations(
-    host: str, shared_data: Path, tmp_path: Path
+    host: str, small: bool, shared_data: Path, tmp_path: Path
 ) -> None:
     if host == "mmdet":
         config = runs.MMDET_SWIN
@@ -52,6 +53,13 @@ def test_only_the_type_changed_gives_the_same_losses_over_20_iterations(
         config = runs.MMSEG_SWIN
         options = runs.semantic_options(shared_data / "ade_mini", crop=64)
         options["train_cfg.max_iters"] = 20
+    if small:
+        options |= runs.SMALL_SWIN
+        if host == "mmdet":
+            options["model.neck.in_channels"] = runs.SMALL_SWIN_CHANNELS
+        else:
+            options["model.decode_head.in_channels"] = runs.SMALL_SWIN_CHANNELS
+            options["model.auxiliary_head.in_channels"] = runs.SMALL_SWIN_CHANNELS[2]
     weights = tmp_path / "start.pth"
     theirs = losses_of(config, options, tmp_path / "a", type_=None, weights=weights)
     ours = losses_of(config, options, tmp_path / "b", type_=OURS, weights=weights)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from swin_dense.errors import UserError
-from swin_dense.ops.threads import one_thread
+from swin_dense.ops._threads import one_thread
 
 PoolMode = Literal["avg", "max"]
 
