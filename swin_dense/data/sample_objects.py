@@ -90,6 +90,7 @@ def _shell(rng: np.random.Generator, u: Floats, v: Floats) -> Look:
     ribs = int(rng.integers(7, 11))
     phase = angle / half_angle * ribs * np.pi / 2
     edge = (1.0 + 0.035 * np.cos(2 * phase)) * (1 - 0.12 * (angle / half_angle) ** 2)
+    edge = np.maximum(edge, 0.2)  # behind the hinge, where nothing is drawn
     fan = (radius < edge) & (np.abs(angle) < half_angle)
     ears = (np.abs(y) < 0.27) & (x > -0.03) & (x < 0.15 + 0.1 * np.abs(y))
     tones = [(0.93, 0.70, 0.64), (0.95, 0.86, 0.70), (0.82, 0.52, 0.42), (0.78, 0.66, 0.76)]
