@@ -28,6 +28,7 @@ model = dict(
     ),
     auxiliary_head=None,
 )
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 default_hooks = dict(
     logger=dict(interval=5, log_metric_by_epoch=False),
     checkpoint=dict(

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
@@ -115,6 +116,7 @@ def _learn(run: Run) -> None:
     console = os.open(run.work_dir / CONSOLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(console, 1)
     os.dup2(console, 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _train_and_test(run)
     except KeyboardInterrupt:
@@ -124,6 +126,14 @@ def _learn(run: Run) -> None:
         if isinstance(error, UserError):  # leave the last line to the message alone
             print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """A killed demo cannot stop its runs; they would train on, unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train_and_test(run: Run) -> None:
