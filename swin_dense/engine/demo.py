@@ -175,7 +175,7 @@ def _make_data(root: Path, seed: int, settings: DemoSettings, progress: Progress
 
 
 def _plan(work_dir: Path, data: SampleData, seed: int, max_iters: int | None) -> tuple[Run, Run]:
-    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    threads = max(1, _num_processors() // 2)
     detector = Run(
         title="Mask R-CNN",
         config=DETECTOR,
@@ -197,6 +197,13 @@ def _plan(work_dir: Path, data: SampleData, seed: int, max_iters: int | None) ->
         max_iters=max_iters,
     )
     return detector, segmenter
+
+
+def _num_processors() -> int:
+    """Return how many processors this process may use; not every system can tell those from all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _learn(runs: tuple[Run, Run], progress: ProgressLine) -> list[Path]:
