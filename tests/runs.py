@@ -50,6 +50,7 @@ def coco_options(root: Path, *, short_side: int = 160, images: int = 0) -> dict[
         "model.train_cfg.rcnn.sampler.num": 32,
         "model.train_cfg.rpn_proposal.max_per_img": 100,
         "model.test_cfg.rpn.max_per_img": 100,
+        "model.test_cfg.rcnn.score_thr": 0.0,
         "model.neck.out_channels": 32,
         "model.rpn_head.in_channels": 32,
         "model.rpn_head.feat_channels": 32,
@@ -96,6 +97,22 @@ def semantic_options(root: Path, *, crop: int = 64) -> dict[str, Any]:
     for split in ("val", "test"):
         options[f"{split}_dataloader.dataset.pipeline.1.scale"] = (4 * crop, crop)
     return options
+
+
+def small_swin(host: str) -> dict[str, Any]:
+    """Options that put a small Swin under the heads of a config of ``host``."""
+    channels = SMALL_SWIN_CHANNELS
+    if host == "mmdet":
+        return SMALL_SWIN | {"model.neck.in_channels": channels}
+    return SMALL_SWIN | {
+        "model.decode_head.in_channels": channels,
+        "model.auxiliary_head.in_channels": channels[2],
+    }
+
+
+def as_flags(options: dict[str, Any]) -> list[str]:
+    """Return options as they are typed on a command line."""
+    return ["--cfg-options", *(f"{key}={value}" for key, value in options.items())]
 
 
 def load(name: str, options: dict[str, Any], work_dir: Path) -> Config:

@@ -25,6 +25,12 @@ RUNNER_KEYS = frozenset(
 """Top-level keys that mean something to a run; a config may hold others as its own variables."""
 
 
+OPTIONAL_GROUPS = frozenset(
+    "metainfo filter_cfg data_prefix init_cfg paramwise_cfg clip_grad custom_keys".split()
+)
+"""Groups of keys that a config may leave out and an override may begin."""
+
+
 def shipped_configs() -> Path:
     """Return the folder of this project's configs, in a checkout or in an installed package."""
     package = Path(__file__).resolve().parent.parent
@@ -160,10 +166,9 @@ def _check_option(cfg: Config, dotted: str) -> None:
                 )
             node = node[int(part)]
         elif isinstance(node, Mapping | Config) and (
-            part in node or (not walked and part in RUNNER_KEYS)
+            part in node or part in OPTIONAL_GROUPS or (not walked and part in RUNNER_KEYS)
         ):
-            node = node.get(part)
-            node = ConfigDict() if node is None else node
+            node = ConfigDict() if node.get(part) is None else node.get(part)
         else:
             known = [str(key) for key in node] if isinstance(node, Mapping | Config) else []
             where = ".".join(walked) or "the config"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from swin_dense.data.preflight import check_evaluator, check_files, check_paths
 from swin_dense.engine.config import host_of, leaf_datasets
 from swin_dense.engine.runtime import fit_to_machine
 from swin_dense.host.repairs import repair_hosts
+
+_RUNS = itertools.count()
 
 
 def default_work_dir(config_path: str | Path) -> str:
@@ -36,6 +39,7 @@ def build_runner(cfg: Config, *, splits: Sequence[str], launcher: str = "none") 
     repair_hosts()
     _check_data(cfg, splits)
     notes = fit_to_machine(cfg, launcher=launcher)
+    _give_own_visualizer(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
     for note in notes:
         runner.logger.info(note)
@@ -57,6 +61,17 @@ def check_dataset_files(where: str, dataset: Any) -> None:
         for key in ("img_path", "seg_map_path"):
             paths = [info[key] for info in infos if isinstance(info.get(key), str)]
             check_files(where, [path for path in paths if "://" not in path])
+
+
+def _give_own_visualizer(cfg: Config) -> None:
+    """Rename the visualizer from a process's second run on.
+
+    mmengine keeps visualizers by name, so a second run would write its curves into the first one's folder.
+    """
+    visualizer = cfg.get("visualizer")
+    if visualizer is not None:
+        number = next(_RUNS)
+        visualizer["name"] = f"visualizer_{number}" if number else visualizer.get("name", "visualizer")
 
 
 def _check_data(cfg: Config, splits: Sequence[str]) -> None:

@@ -54,12 +54,7 @@ def test_only_the_type_changed_gives_the_same_losses_over_20_iterations(
         options = runs.semantic_options(shared_data / "ade_mini", crop=64)
         options["train_cfg.max_iters"] = 20
     if small:
-        options |= runs.SMALL_SWIN
-        if host == "mmdet":
-            options["model.neck.in_channels"] = runs.SMALL_SWIN_CHANNELS
-        else:
-            options["model.decode_head.in_channels"] = runs.SMALL_SWIN_CHANNELS
-            options["model.auxiliary_head.in_channels"] = runs.SMALL_SWIN_CHANNELS[2]
+        options |= runs.small_swin(host)
     weights = tmp_path / "start.pth"
     theirs = losses_of(config, options, tmp_path / "a", type_=None, weights=weights)
     ours = losses_of(config, options, tmp_path / "b", type_=OURS, weights=weights)
