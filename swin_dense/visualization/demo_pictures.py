@@ -23,7 +23,7 @@ from swin_dense.visualization.images import read_image
 
 Picture = NDArray[np.uint8]
 
-SHEET_TITLES = ("photo", "true instances", "Mask R-CNN", "true classes", "UperNet")
+SHEET_TITLES = ("scene", "true instances", "Mask R-CNN", "true classes", "UperNet")
 SHEET_SCENES = 4
 SCORE_THRESHOLD = 0.5
 IGNORED = 255
