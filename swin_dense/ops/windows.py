@@ -1,7 +1,8 @@
 """Windows on a token grid, and the relative positions inside one.
 
 Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2.
-Letters: B batch; H, W token grid, multiples of the window; C channels; M window side; nW windows an image.
+Letters: B batch; H, W token grid, multiples of the window; C channels; M window side; nW windows an
+image.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MASK_VALUE = -100.0
-"""Added to the logit of a pair that was not adjacent before the shift; official, not minus infinity."""
+"""Added to the logit of a pair not adjacent before the shift; official, not minus infinity."""
 
 
 def pad_to_multiple(tokens: Tensor, multiple: int) -> Tensor:
@@ -59,9 +60,10 @@ def shifted_window_mask(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Return the (nW, M * M, M * M) mask of shifted windows: 0 inside a region, -100 across regions.
+    """Return the (nW, M * M, M * M) mask of shifted windows: 0 inside a region, -100 across.
 
-    ``grid_hw`` is the padded grid. A region is what stays connected when the grid is rolled by ``-shift``.
+    ``grid_hw`` is the padded grid. A region is what stays connected when the grid is rolled by
+    ``-shift``.
     """
     axes = []
     for side in grid_hw:
