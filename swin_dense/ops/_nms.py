@@ -17,6 +17,7 @@ from swin_dense.ops._threads import one_thread
 from swin_dense.ops._torchvision import Operation, agreed_op
 
 _BLOCK = 128
+_RUN = 512
 SoftMethod = Literal["naive", "linear", "gaussian"]
 
 
@@ -151,6 +152,36 @@ def nms_match(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> list[
 
 
 def _blocked_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Greedy NMS of each run of boxes apart; the hosts shift every class out of the others' way."""
+    kept = [
+        members[_greedy_nms(boxes[members], scores[members], iou_threshold, offset)]
+        for members in _separate_runs(boxes, iou_threshold, offset)
+    ]
+    if len(kept) == 1:
+        return kept[0]
+    survivors = torch.cat(kept).sort().values
+    return survivors[scores[survivors].argsort(descending=True, stable=True)]
+
+
+def _separate_runs(boxes: Tensor, iou_threshold: float, offset: int) -> list[Tensor]:
+    """Split the boxes where x leaves a gap that none reaches across, once in ``_RUN`` boxes.
+
+    Returns the rising indices of each run. Boxes of different runs do not intersect: a gap is found
+    with the arithmetic of ``_overlaps``, so that rounding cannot tell otherwise. It stays one run
+    on an accelerator, which would wait for the answer, and below a threshold of 0, where boxes
+    without overlap suppress each other too.
+    """
+    if len(boxes) < 2 * _RUN or iou_threshold < 0 or boxes.device.type != "cpu":
+        return [torch.arange(len(boxes), device=boxes.device)]
+    left, _, right, _ = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).unbind(dim=1)
+    left, order = left.sort()
+    reach = right[order].cummax(dim=0).values
+    gaps = (reach[:-1] - left[1:] + offset <= 0).nonzero().squeeze(1) + 1
+    chosen = gaps[torch.diff(gaps // _RUN, prepend=gaps.new_zeros(1)) > 0]
+    return [run.sort().values for run in order.tensor_split(chosen)]
+
+
+def _greedy_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Greedy NMS a block of the best boxes at a time, so that memory stays at block x N."""
     order = scores.argsort(descending=True, stable=True)
     # coordinates as rows, so that each block of arithmetic runs along contiguous memory
