@@ -16,7 +16,9 @@ from swin_dense.version import __version__
 if TYPE_CHECKING:
     from swin_dense import ops
     from swin_dense.backbones.swin import SwinTransformer
-    from swin_dense.checkpoints.load import LoadReport, load_pretrained
+    from swin_dense.backbones.swin_v2 import SwinTransformerV2
+    from swin_dense.checkpoints.load import load_pretrained
+    from swin_dense.checkpoints.report import LoadReport
     from swin_dense.errors import UserError
     from swin_dense.inference.predictor import Predictor
 
@@ -24,6 +26,7 @@ __all__ = [
     "LoadReport",
     "Predictor",
     "SwinTransformer",
+    "SwinTransformerV2",
     "UserError",
     "__version__",
     "load_pretrained",
@@ -31,9 +34,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "LoadReport": "swin_dense.checkpoints.load",
+    "LoadReport": "swin_dense.checkpoints.report",
     "Predictor": "swin_dense.inference.predictor",
     "SwinTransformer": "swin_dense.backbones.swin",
+    "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "UserError": "swin_dense.errors",
     "load_pretrained": "swin_dense.checkpoints.load",
 }

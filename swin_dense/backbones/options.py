@@ -37,8 +37,7 @@ def norm_from_cfg(cfg: Mapping[str, Any]) -> Callable[[int], nn.Module]:
     if unknown:
         raise UserError(
             f"norm_cfg has unknown keys {sorted(unknown)}; expected eps, elementwise_affine, bias "
-            "or "
-            "requires_grad."
+            "or requires_grad."
         )
 
     def build(channels: int) -> nn.Module:
@@ -64,7 +63,7 @@ def check_images(images: Tensor, in_channels: int) -> None:
     """Raise a UserError unless ``images`` is (B, in_channels, H, W) with at least one pixel."""
     if images.dim() != 4 or images.shape[1] != in_channels or 0 in images.shape[2:]:
         raise UserError(
-            f"the backbone got images of shape {tuple(images.shape)}; expected (B, {in_channels}, "
-            "H, W). "
+            f"the backbone got images of shape {tuple(images.shape)}; expected "
+            f"(B, {in_channels}, H, W). "
             "Set in_channels to what your images have, or convert them."
         )

@@ -1,203 +1,260 @@
-"""Load pretrained weights into a backbone and say exactly what was filled and what was not."""
+"""Load pretrained weights into a model and say exactly what was filled and what was not."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from swin_dense.checkpoints.formats import Found, geometry, locate, recognise, unwrap
+from swin_dense.checkpoints.heads import class_names, is_class_wise, map_rows
 from swin_dense.checkpoints.read import read_checkpoint
-from swin_dense.checkpoints.swin_keys import resize_bias_table, to_official
+from swin_dense.checkpoints.report import LoadReport, is_expected_missing
+from swin_dense.checkpoints.resize import fit
 from swin_dense.errors import UserError
-from swin_dense.layers.patch import resize_position_grid
 
-_EXPECTED_MISSING = re.compile(r"^norm\d+\.")
-"""Output norms exist in dense models only: no classification checkpoint has them."""
-
-_EXPECTED_UNEXPECTED = re.compile(r"^(norm|head|fc)\.")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of a checkpoint.
-
-    Attributes:
-        source: the file it came from.
-        format: the layout that was recognised, "official" or "mm".
-        coverage: share of the model's parameters, by count of numbers, that were filled.
-        loaded, missing, unexpected, resized, reinitialised: parameter names. ``reinitialised`` were in the
-            file but of a shape that could not be fitted.
-    """
-
-    source: str
-    format: str
-    coverage: float
-    loaded: list[str] = field(repr=False)
-    missing: list[str]
-    unexpected: list[str]
-    resized: list[str]
-    reinitialised: list[str]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.source}: {self.format} layout, {self.coverage:.1%} of the parameters filled "
-            f"({len(self.loaded)} tensors)"
-        ]
-        suspicious = [name for name in self.missing if not _EXPECTED_MISSING.match(name)]
-        expected = [name for name in self.missing if _EXPECTED_MISSING.match(name)]
-        foreign = [name for name in self.unexpected if not _EXPECTED_UNEXPECTED.match(name)]
-        for title, names in (
-            ("missing, as expected", expected),
-            ("MISSING", suspicious),
-            ("resized", self.resized),
-            ("of another shape, left fresh", self.reinitialised),
-            ("in the file only", foreign),
-        ):
-            if names:
-                shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-                lines.append(f"  {title}: {len(names)} ({shown})")
-        return "\n".join(lines)
+MIN_COVERAGE = 0.9
+INIT_TYPES = ("Pretrained", "swin_dense.Pretrained")
 
 
 def load_pretrained(
-    model: nn.Module, source: str | Path, *, min_coverage: float = 0.9
+    model: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    *,
+    min_coverage: float = MIN_COVERAGE,
+    sha256: str | None = None,
+    mirrors: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Fill a Swin backbone from a checkpoint file of the official or the mm hosts' layout.
+    """Fill a Swin backbone, or a detector or segmentor around one, from anybody's checkpoint.
 
-    The layout is recognised by content; whole detectors and segmentors give their backbone. Bias tables of
-    another window and position embeddings of another image size are resized.
+    The layout is recognised by content: official (classification, MoBY, SimMIM, detection,
+    segmentation), mmdet, mmseg and mmpretrain, timm, torchvision, transformers, detectron2 and
+    Mask2Former. Bias tables of another window, position embeddings of another image size and patch
+    convolutions of another number of input channels are resized. Of a whole model every name that
+    agrees is filled; rows of class-wise layers go by class name where both sides know the names.
 
     Args:
-        model: a backbone with official parameter names.
-        source: path or URL.
-        min_coverage: least share of the parameters that must be filled, 0 to 1.
+        model: a Swin V1 or V2 of this package, or a model that has one.
+        source: path, URL, or a state dict.
+        min_coverage: least share of the parameters that must be filled, 0 to 1; output norms, necks
+            and heads that such a checkpoint never has do not count.
+        sha256: the checksum the file must have, or its first 8 digits or more.
+        mirrors: URLs of the same file, tried in turn when the first fails.
+        classes: the model's class names, where the model does not carry them as ``dataset_meta``.
 
     Raises:
-        UserError: the file cannot be read, is of no known layout, or fills less than ``min_coverage``;
-            the model is left as it was.
+        UserError: the file cannot be read or is not the one expected, holds no Swin or one of other
+            sizes, or fills less than ``min_coverage``; the model is left as it was.
     """
-    state = unwrap(read_checkpoint(source), source)
-    found, official = to_official(state)
+    if isinstance(source, Mapping):
+        name, checkpoint = "a state dict", source
+    else:
+        name = str(source)
+        checkpoint = read_checkpoint(source, sha256=sha256, mirrors=mirrors)
+    tensors = unwrap(checkpoint, name)
+    found = recognise(tensors)
     if found is None:
-        shown = ", ".join(list(state)[:4])
+        shown = ", ".join(list(tensors)[:4])
         raise UserError(
-            f"{source} holds no Swin backbone that is known here (its first keys: {shown}). Expected the "
-            "official or the mmdet/mmseg layout."
+            f"{name} holds no Swin that is known here (its first keys: {shown}). Expected weights "
+            "of the official code, mmdet, mmseg, mmpretrain, timm, torchvision, transformers or "
+            "detectron2; other architectures do not fit this model."
         )
-    own = dict(model.named_parameters())
-    fitted, resized, reinitialised = _fit(official, own)
-    filled = sum(own[name].numel() for name in fitted)
-    coverage = filled / sum(parameter.numel() for parameter in own.values())
-    report = LoadReport(
-        source=str(source),
-        format=found,
-        coverage=coverage,
-        loaded=sorted(fitted),
-        missing=sorted(set(own) - set(official)),
-        unexpected=sorted(set(official) - set(own)),
-        resized=resized,
-        reinitialised=reinitialised,
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    own = {key: own[key] for key in model.state_dict() if key in own}
+    prefix = _own_prefix(model, own)
+    _check_geometry(
+        name, found, {k[len(prefix) :]: v for k, v in own.items() if k.startswith(prefix)}
     )
-    if coverage < min_coverage:
+    theirs, ours = class_names(checkpoint), _own_classes(model, classes)
+    filling = _fill(found, own, prefix, theirs, ours)
+    report = _report(name, found, model, own, prefix, filling, theirs, ours)
+    if _essential_coverage(model, prefix, report) < min_coverage:
         raise UserError(
-            f"{source} fills {coverage:.1%} of {type(model).__name__}, less than {min_coverage:.0%}: is it "
-            f"of another size? Nothing was loaded.\n{report}"
+            f"{name} fills too little of {type(model).__name__}, less than {min_coverage:.0%} of "
+            f"what such a checkpoint should have. Is it of another model? Nothing was loaded.\n"
+            f"{report}"
         )
-    model.load_state_dict(fitted, strict=False)
+    with torch.no_grad():
+        for key, value in filling.values.items():
+            own[key].copy_(value)
     return report
 
 
-def unwrap(checkpoint: Any, source: str | Path) -> dict[str, Tensor]:
-    """Return the backbone's tensors of a checkpoint: containers and name prefixes taken off.
-
-    Raises:
-        UserError: there are no tensors in it.
-    """
-    state = checkpoint
-    for container in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(container), Mapping):
-            state = state[container]
-            break
-    tensors = (
-        {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-        if isinstance(state, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise UserError(
-            f"{source} holds no tensors: expected a state dict, alone or under 'state_dict' or 'model', "
-            f"found {type(checkpoint).__name__}."
-        )
-    for prefix in ("module.", "backbone.", "encoder."):
-        if any(key.startswith(prefix) for key in tensors):
-            tensors = {
-                key[len(prefix) :]: value
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
-    return tensors
-
-
 def initialise_from(model: nn.Module, init_cfg: Mapping[str, Any] | None) -> None:
-    """Do what an mm ``init_cfg`` asks of a backbone: nothing, or load a checkpoint and log the report.
+    """Do what an ``init_cfg`` asks of a backbone: nothing, or load a checkpoint and log the report.
 
     Raises:
-        UserError: as :func:`load_pretrained`, or an ``init_cfg`` of another type than "Pretrained".
+        UserError: as :func:`load_pretrained`, or an ``init_cfg`` of another type than "Pretrained"
+            or "swin_dense.Pretrained", or with options that it does not have.
     """
     if not init_cfg:
         return
     options = dict(init_cfg)
-    if options.pop("type", None) != "Pretrained" or "checkpoint" not in options:
+    known = {"checkpoint", "min_coverage", "sha256", "mirrors", "classes", "prefix", "map_location"}
+    if (
+        options.pop("type", None) not in INIT_TYPES
+        or "checkpoint" not in options
+        or not set(options) <= known
+    ):
         raise UserError(
             f"{type(model).__name__} got init_cfg={dict(init_cfg)!r}; expected None or "
-            "dict(type='Pretrained', checkpoint='path or URL')."
+            "dict(type='swin_dense.Pretrained', checkpoint='path or URL'), with min_coverage, "
+            "sha256, mirrors or classes at will."
         )
-    report = load_pretrained(model, options["checkpoint"])
+    # the hosts' configs name the prefix and the device; both are found without being told
+    options.pop("prefix", None)
+    options.pop("map_location", None)
+    report = load_pretrained(model, options.pop("checkpoint"), **options)
     logging.getLogger("mmengine").info("%s", report)
 
 
 def register_key_translation(model: nn.Module) -> None:
-    """Make ``load_state_dict`` of ``model``, or of any model around it, accept the mm hosts' layout."""
+    """Make ``load_state_dict`` of ``model``, or of a model around it, accept the other layouts."""
 
     def translate(
         module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: object
     ) -> None:
-        mine = {
-            key[len(prefix) :]: state_dict.pop(key)
-            for key in list(state_dict)
-            if key.startswith(prefix)
-        }
-        _, official = to_official(mine)
-        state_dict.update({prefix + key: value for key, value in official.items()})
+        mine = {key[len(prefix) :]: state_dict[key] for key in state_dict if key.startswith(prefix)}
+        found = recognise(mine)
+        if found is None or found.prefix:
+            return
+        for key in mine:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: v for key, v in (found.backbone | found.rest).items()})
 
-    model.register_load_state_dict_pre_hook(translate)
-
-
-def _fit(
-    official: Mapping[str, Tensor], own: Mapping[str, nn.Parameter]
-) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Return what fits the model, resized where that is defined, and the names that were or could not be."""
-    fitted, resized, reinitialised = {}, [], []
-    for name in sorted(set(official) & set(own)):
-        value, target = official[name], own[name]
-        if value.shape != target.shape:
-            value = _resize(name, value, target)
-            if value.shape != target.shape:
-                reinitialised.append(name)
-                continue
-            resized.append(name)
-        fitted[name] = value
-    return fitted, resized, reinitialised
+    model.register_load_state_dict_pre_hook(translate)  # type: ignore[no-untyped-call]
 
 
-def _resize(name: str, value: Tensor, target: Tensor) -> Tensor:
-    if name.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
-        return resize_bias_table(value, target.shape[0])
-    if name == "absolute_pos_embed" and value.dim() == 4 and value.shape[1] == target.shape[1]:
-        return resize_position_grid(value, (target.shape[2], target.shape[3]))
-    return value
+@dataclass
+class _Filling:
+    """What a checkpoint has for a model, in the model's own names."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    reinitialised: list[str] = field(default_factory=list)
+    mapped: list[str] = field(default_factory=list)
+    whole_model: bool = False
+
+
+def _fill(
+    found: Found,
+    own: Mapping[str, Tensor],
+    prefix: str,
+    theirs: Sequence[str] | None,
+    ours: Sequence[str] | None,
+) -> _Filling:
+    """Match every tensor of a checkpoint with the model's, resized or mapped by class."""
+    filling = _Filling()
+    outer = prefix[: -len("backbone.")] if prefix.endswith("backbone.") else ""
+    their_outer = found.prefix[: -len("backbone.")] if found.prefix.endswith("backbone.") else ""
+    offered = {prefix + key: value for key, value in found.backbone.items()}
+    for key, value in found.rest.items():
+        key = outer + key.removeprefix(their_outer)
+        filling.whole_model |= key in own and not key.startswith(prefix)
+        offered.setdefault(key, value)
+    for key, value in sorted(offered.items()):
+        if key not in own:
+            filling.unexpected.append(key.removeprefix(prefix))
+            continue
+        target = own[key]
+        if theirs and ours and theirs != ours and is_class_wise(key):
+            rows = map_rows(key, value, target, theirs, ours)
+            if rows is None:
+                filling.reinitialised.append(key)
+            else:
+                filling.values[key] = rows
+                filling.mapped.append(key)
+            continue
+        fitted = fit(key, value, target)
+        if fitted.shape != target.shape:
+            filling.reinitialised.append(key)
+            continue
+        if fitted.shape != value.shape:
+            filling.resized.append(key)
+        filling.values[key] = fitted
+    return filling
+
+
+def _own_prefix(model: nn.Module, own: Mapping[str, Tensor]) -> str:
+    located = locate(own)
+    if located is None or located[0] != "official":
+        raise UserError(
+            f"{type(model).__name__} has no Swin of swin_dense in it; expected a "
+            "swin_dense.SwinTransformer or SwinTransformerV2, or a model with one as its backbone."
+        )
+    return located[1]
+
+
+def _check_geometry(name: str, found: Found, own: Mapping[str, Tensor]) -> None:
+    theirs, ours = geometry(found.backbone), geometry(own)
+    stages = min(len(theirs.depths), len(ours.depths))
+    if (theirs.version, theirs.embed_dims, theirs.depths[:stages]) != (
+        ours.version,
+        ours.embed_dims,
+        ours.depths[:stages],
+    ):
+        raise UserError(
+            f"{name} holds a {theirs}; the model is a {ours}. Nothing was loaded. Choose the "
+            "checkpoint of this architecture, or the arch and depths of this checkpoint."
+        )
+
+
+def _own_classes(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...] | None:
+    if classes is not None:
+        return tuple(classes)
+    return class_names({"meta": {"dataset_meta": getattr(model, "dataset_meta", None)}})
+
+
+def _report(
+    name: str,
+    found: Found,
+    model: nn.Module,
+    own: Mapping[str, Tensor],
+    prefix: str,
+    filling: _Filling,
+    theirs: Sequence[str] | None,
+    ours: Sequence[str] | None,
+) -> LoadReport:
+    parameters = dict(model.named_parameters())
+    scope = {
+        key: value
+        for key, value in parameters.items()
+        if filling.whole_model or key.startswith(prefix)
+    }
+    filled = sum(value.numel() for key, value in scope.items() if key in filling.values)
+    seen = set(filling.values) | set(filling.reinitialised)
+    kept = [label for label in ours or () if label in (theirs or ())] if filling.mapped else []
+    return LoadReport(
+        source=name,
+        format=found.format,
+        scope="model" if filling.whole_model else "backbone",
+        coverage=filled / sum(value.numel() for value in scope.values()),
+        loaded=sorted(filling.values),
+        missing=[key for key in own if key not in seen],
+        unexpected=filling.unexpected,
+        resized=filling.resized,
+        reinitialised=filling.reinitialised,
+        mapped=filling.mapped,
+        classes_kept=kept,
+        classes_fresh=[label for label in ours or () if filling.mapped and label not in kept],
+    )
+
+
+def _essential_coverage(model: nn.Module, prefix: str, report: LoadReport) -> float:
+    """Return the filled share of the backbone's parameters that every checkpoint should have."""
+    loaded = set(report.loaded)
+    essential = {
+        key: value.numel()
+        for key, value in model.named_parameters()
+        if key.startswith(prefix) and not is_expected_missing(key[len(prefix) :])
+    }
+    filled = sum(count for key, count in essential.items() if key in loaded)
+    return filled / sum(essential.values())

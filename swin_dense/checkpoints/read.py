@@ -1,25 +1,48 @@
 """Read a checkpoint without running anything in it.
 
-Every file goes through ``torch.load(weights_only=True)``: a pickle that asks for more than tensors, plain
-containers and the classes that :func:`allow_globals` has named is refused, with the name it asked for.
+Files of torch go through ``torch.load(weights_only=True)``: a pickle that asks for more than
+tensors, plain containers and the classes that :func:`allow_globals` has named is refused, with the
+name it asked for. Options that training programs save beside the weights come back as plain
+containers.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 
+from swin_dense.checkpoints.arrays import is_npz, is_safetensors, read_npz, read_safetensors
+from swin_dense.checkpoints.fetch import fetch, refuse_what_is_no_checkpoint
+from swin_dense.checkpoints.pickles import read_pickle
 from swin_dense.errors import UserError
 
-URL_SCHEMES = ("http://", "https://")
+_TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of torch before 1.6 begin: a pickle of its magic number."""
+
+_OPTION_CLASSES = (
+    "yacs.config.CfgNode",
+    "detectron2.config.config.CfgNode",
+    "fvcore.common.config.CfgNode",
+    "argparse.Namespace",
+    "mmengine.config.config.ConfigDict",
+    "mmcv.utils.config.ConfigDict",
+    "addict.addict.Dict",
+    "timm.utils.model_ema.ModelEma",
+)
+
+
+class _Options(OrderedDict[str, Any]):
+    """Stands in for classes of options: an instance is a plain dict, nothing more."""
+
+    def __new__(cls, *unused: Any) -> Any:
+        return OrderedDict()
 
 
 def allow_globals(classes: Iterable[Any]) -> None:
@@ -30,81 +53,87 @@ def allow_globals(classes: Iterable[Any]) -> None:
     torch.serialization.add_safe_globals(list(classes))
 
 
-def read_checkpoint(source: str | Path, *, map_location: Any = "cpu") -> Any:
+def read_checkpoint(
+    source: str | Path,
+    *,
+    map_location: Any = "cpu",
+    sha256: str | None = None,
+    mirrors: Sequence[str] = (),
+) -> Any:
     """Return what a checkpoint file holds, usually a dict.
+
+    The kind of file is recognised by its content: torch's own, ``.safetensors``, ``.npz``, or a
+    pickle of numpy arrays as detectron2 publishes.
 
     Args:
         source: a path, or a URL, which is downloaded once into torch's hub folder.
         map_location: as for ``torch.load``.
+        sha256: the checksum the file must have, or its first 8 digits or more.
+        mirrors: URLs of the same file, tried in turn when the first fails.
 
     Raises:
-        UserError: the file is missing, empty, truncated, no checkpoint, or asks for a class that is not
-            allowed; or the download fails.
+        UserError: the file is missing, empty, truncated, no checkpoint, of another checksum, or
+            asks for a class that is not allowed; or the download fails.
     """
-    if str(source).startswith(URL_SCHEMES):
-        path = _download(str(source))
-    else:
-        path = Path(os.path.expanduser(source))
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
-        raise UserError(
-            f"no checkpoint at {path}: found {kind} there, expected a file. Check the path."
-        )
-    _refuse_what_is_no_checkpoint(path)
+    path = fetch(source, sha256=sha256, mirrors=mirrors)
+    refuse_what_is_no_checkpoint(path)
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return _read(path, map_location)
     except UserError:
         raise
     except pickle.UnpicklingError as error:
         raise UserError(_explain_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path} ({path.stat().st_size} bytes) could not be read as a checkpoint, it looks truncated "
-            f"or damaged ({reason}). Download or copy it again."
+            f"{path} ({path.stat().st_size} bytes) could not be read as a checkpoint, it looks "
+            f"truncated or damaged ({reason}). Download or copy it again."
         ) from error
 
 
-def _refuse_what_is_no_checkpoint(path: Path) -> None:
+def _read(path: Path, map_location: Any) -> Any:
     with path.open("rb") as stream:
-        head = stream.read(512)
-    if not head:
-        raise UserError(f"{path} is empty; expected a checkpoint. Download or copy it again.")
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(
-            f"{path} is a web page, not a checkpoint: the download got an error or login page. "
-            "Open the link in a browser, and download the file itself."
-        )
-    if text.startswith(b"version https://git-lfs"):
-        raise UserError(
-            f"{path} is a Git LFS pointer, not the checkpoint itself. Run: git lfs pull"
-        )
+        head = stream.read(len(_TORCH_LEGACY))
+    if is_npz(path):
+        return read_npz(path)
+    if is_safetensors(path):
+        return read_safetensors(path)
+    if head.startswith(b"\x80") and head != _TORCH_LEGACY:
+        try:
+            return read_pickle(path)
+        except UserError as error:
+            raise UserError(_refusal(path, str(error))) from error
+    known = {_name_of(entry) for entry in torch.serialization.get_safe_globals()}
+    stand_ins = [(_Options, name) for name in _OPTION_CLASSES if name not in known]
+    with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _name_of(entry: Any) -> str:
+    if isinstance(entry, tuple):
+        return str(entry[1])
+    return f"{getattr(entry, '__module__', '')}.{getattr(entry, '__qualname__', '')}"
 
 
 def _explain_refusal(path: Path, message: str) -> str:
     match = re.search(r"GLOBAL ([\w.]+)|global ([\w.]+) was not an allowed", message)
     if match:
-        name = match.group(1) or match.group(2)
-        return (
-            f"{path} asks to load {name}, which is not on the list of what a checkpoint may contain, so "
-            "it was refused: unpickling it could run code. If you trust it, read it once in a process of "
-            "your own with torch.load(weights_only=False) and save the state dict alone."
-        )
-    return f"{path} is no checkpoint that torch can read ({message.splitlines()[0]})."
+        return _refusal(path, match.group(1) or match.group(2))
+    return f"{path} is no checkpoint that can be read here ({message.splitlines()[0]})."
 
 
-def _download(url: str) -> Path:
-    name = Path(urlparse(url).path).name
-    target = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(target), progress=True)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"could not download {url} ({error}). Fetch the file on a machine with a connection and "
-                f"put it at {target}, or name a local file; to train without pretrained weights add "
-                "--cfg-options model.backbone.init_cfg=None"
-            ) from error
-    return target
+def _refusal(path: Path, name: str) -> str:
+    return (
+        f"{path} asks to load {name}, which is not on the list of what a checkpoint may contain, "
+        "so it was refused: unpickling it could run code. If you trust it, read it once in a "
+        "process of your own with torch.load(weights_only=False) and save the state dict alone."
+    )

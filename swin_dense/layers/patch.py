@@ -16,7 +16,7 @@ from swin_dense.ops.windows import pad_to_multiple
 
 
 class PatchEmbed(nn.Module):
-    """Cut an image into patches and embed each: a strided convolution, perhaps a LayerNorm."""
+    """Cut an image into patches and embed each: a strided convolution, then maybe a LayerNorm."""
 
     def __init__(
         self,
@@ -46,12 +46,23 @@ class PatchMerging(nn.Module):
     """Join each 2x2 neighbourhood of tokens and project 4C to 2C; odd grids are zero-padded first.
 
     The four tokens stand in the official, column-major order (0,0), (1,0), (0,1), (1,1) as (row,
-    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.swin_keys`.
+    column); the mm hosts use another one, see :mod:`swin_dense.checkpoints.keys.mm`.
+
+    Args:
+        norm_last: Swin V2's order, LayerNorm of 2C after the projection; V1 has one of 4C before
+            it.
     """
 
-    def __init__(self, dim: int, *, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        norm_last: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm = norm(4 * dim)
+        self.norm_last = norm_last
+        self.norm = norm(2 * dim if norm_last else 4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -63,6 +74,8 @@ class PatchMerging(nn.Module):
         joined = blocks.permute(0, 1, 3, 4, 2, 5).reshape(
             batch, height // 2, width // 2, 4 * channels
         )
+        if self.norm_last:
+            return self.norm(self.reduction(joined))
         return self.reduction(self.norm(joined))
 
 

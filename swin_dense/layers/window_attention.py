@@ -1,7 +1,8 @@
 """Multi-head self-attention inside (shifted) windows with a learned relative position bias.
 
-Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2. Letters: B batch; H, W
-token grid; C channels; M window side; N = M * M; nW windows an image; h heads.
+Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.2.
+Letters: B batch; H, W token grid; C channels; M window side; N = M * M; nW windows an image; h
+heads.
 """
 
 from __future__ import annotations
@@ -17,13 +18,91 @@ from swin_dense.ops.windows import (
 )
 
 
-class WindowAttention(nn.Module):
-    """W-MSA (``shift`` 0) or SW-MSA: each token attends to the tokens of its window.
+class ShiftedWindows(nn.Module):
+    """What the attention of Swin V1 and V2 share: cut the grid into (shifted) windows, attend, put
+    back.
 
     Window and shift are constants whatever the grid; a grid that is no multiple of the window is
     padded with zero tokens, and these take part like any other (the "detection" semantics of the
-    official code).
+    official code). With ``clamp_small_maps`` a grid that is not larger than the window is one
+    window of its own size, without a shift (the "classification" semantics).
     """
+
+    attn_drop: nn.Module
+    proj: nn.Module
+    proj_drop: nn.Module
+
+    def __init__(
+        self, *, num_heads: int, window_size: int, shift: int, clamp_small_maps: bool
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift = shift
+        self.clamp_small_maps = clamp_small_maps
+
+    def relative_position_bias(self, window_size: int | None = None) -> Tensor:
+        """Return the bias (h, N, N) of every (query, key) pair of a window."""
+        raise NotImplementedError
+
+    def queries_keys_values(self, windows: Tensor) -> Tensor:
+        """Map (B * nW, N, C) to (B * nW, N, 3C): queries, keys, values."""
+        raise NotImplementedError
+
+    def logits(self, query: Tensor, key: Tensor) -> Tensor:
+        """Compare (B * nW, h, N, C / h) queries and keys: (B * nW, h, N, N)."""
+        raise NotImplementedError
+
+    def window_and_shift(self, grid_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the side of the windows and the shift, in tokens, that a grid is attended with."""
+        if self.clamp_small_maps and min(grid_hw) <= self.window_size:
+            return min(grid_hw), 0
+        return self.window_size, self.shift
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend inside windows; ``mask`` (nW, N, N) belongs to the padded, shifted grid.
+
+        Args:
+            tokens: (B, H, W, C), any H and W.
+            mask: from :func:`swin_dense.ops.windows.shifted_window_mask`; needed where the shift is
+                > 0.
+
+        Returns:
+            (B, H, W, C).
+        """
+        height, width = tokens.shape[1:3]
+        window, shift = self.window_and_shift((height, width))
+        padded = pad_to_multiple(tokens, window)
+        padded_hw = (padded.shape[1], padded.shape[2])
+        if shift:
+            padded = torch.roll(padded, (-shift, -shift), dims=(1, 2))
+        windows = window_partition(padded, window)
+        bias = self.relative_position_bias(window)
+        attended = self._attend(windows, bias, mask if shift else None)
+        attended = window_reverse(attended, window, padded_hw)
+        if shift:
+            attended = torch.roll(attended, (shift, shift), dims=(1, 2))
+        return attended[:, :height, :width]
+
+    def _attend(self, windows: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """Self-attention of each window by itself: (B * nW, N, C) -> (B * nW, N, C)."""
+        count, tokens, channels = windows.shape
+        # (B * nW, N, 3C) -> (3, B * nW, h, N, C / h)
+        qkv = self.queries_keys_values(windows).view(count, tokens, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        logits = self.logits(query, key)
+        logits = logits + bias.to(logits.dtype)
+        if mask is not None:
+            per_image = logits.view(-1, mask.shape[0], self.num_heads, tokens, tokens)
+            logits = (per_image + mask[:, None].to(logits.dtype)).view_as(logits)
+        weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
+        # (B * nW, h, N, C / h) -> (B * nW, N, C)
+        mixed = (weights @ value).transpose(1, 2).reshape(count, tokens, channels)
+        return self.proj_drop(self.proj(mixed))
+
+
+class WindowAttention(ShiftedWindows):
+    """W-MSA (``shift`` 0) or SW-MSA of Swin V1: scaled dot products, a table of position biases."""
 
     relative_position_index: Tensor
 
@@ -38,11 +117,14 @@ class WindowAttention(nn.Module):
         qk_scale: float | None = None,
         attn_drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
+        clamp_small_maps: bool = False,
     ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.window_size = window_size
-        self.shift = shift
+        super().__init__(
+            num_heads=num_heads,
+            window_size=window_size,
+            shift=shift,
+            clamp_small_maps=clamp_small_maps,
+        )
         self.scale = qk_scale if qk_scale is not None else (dim // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros((2 * window_size - 1) ** 2, num_heads)
@@ -55,47 +137,20 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
-    def relative_position_bias(self) -> Tensor:
-        """Return the bias (h, N, N) of every (query, key) pair."""
-        pairs = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        tokens = self.window_size * self.window_size
+    def relative_position_bias(self, window_size: int | None = None) -> Tensor:
+        """Return the bias (h, N, N) of every (query, key) pair of a window up to the table's."""
+        index = self.relative_position_index
+        if window_size is not None and window_size != self.window_size:
+            index = relative_position_index(window_size, table_window=self.window_size)
+            index = index.to(self.relative_position_bias_table.device)
+        pairs = self.relative_position_bias_table[index.flatten()]
         # (N * N, h) -> (h, N, N)
-        return pairs.view(tokens, tokens, -1).permute(2, 0, 1)
+        return pairs.view(*index.shape, -1).permute(2, 0, 1)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend inside windows; ``mask`` (nW, N, N) belongs to the padded, shifted grid.
+    def queries_keys_values(self, windows: Tensor) -> Tensor:
+        """Map (B * nW, N, C) to (B * nW, N, 3C)."""
+        return self.qkv(windows)
 
-        Args:
-            tokens: (B, H, W, C), any H and W.
-            mask: from :func:`swin_dense.ops.windows.shifted_window_mask`; needed where ``shift`` >
-                0.
-
-        Returns:
-            (B, H, W, C).
-        """
-        height, width = tokens.shape[1:3]
-        padded = pad_to_multiple(tokens, self.window_size)
-        padded_hw = (padded.shape[1], padded.shape[2])
-        if self.shift:
-            padded = torch.roll(padded, (-self.shift, -self.shift), dims=(1, 2))
-        windows = window_partition(padded, self.window_size)
-        attended = window_reverse(self._attend(windows, mask), self.window_size, padded_hw)
-        if self.shift:
-            attended = torch.roll(attended, (self.shift, self.shift), dims=(1, 2))
-        return attended[:, :height, :width]
-
-    def _attend(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Self-attention of each window by itself: (B * nW, N, C) -> (B * nW, N, C)."""
-        count, tokens, channels = windows.shape
-        # (B * nW, N, 3C) -> (3, B * nW, h, N, C / h)
-        qkv = self.qkv(windows).view(count, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
-        logits = (query * self.scale) @ key.transpose(-2, -1)
-        logits = logits + self.relative_position_bias().to(logits.dtype)
-        if mask is not None:
-            per_image = logits.view(-1, mask.shape[0], self.num_heads, tokens, tokens)
-            logits = (per_image + mask[:, None].to(logits.dtype)).view_as(logits)
-        weights = self.attn_drop(logits.softmax(dim=-1))
-        # (B * nW, h, N, C / h) -> (B * nW, N, C)
-        mixed = (weights @ value).transpose(1, 2).reshape(count, tokens, channels)
-        return self.proj_drop(self.proj(mixed))
+    def logits(self, query: Tensor, key: Tensor) -> Tensor:
+        """Scaled dot products, (B * nW, h, N, N)."""
+        return (query * self.scale) @ key.transpose(-2, -1)

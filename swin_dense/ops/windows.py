@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MASK_VALUE = -100.0
-"""Added to the logit of a pair not adjacent before the shift; official, not minus infinity."""
+"""Added to the logit of a pair that was not adjacent before the shift; official, not -inf."""
 
 
 def pad_to_multiple(tokens: Tensor, multiple: int) -> Tensor:
@@ -43,13 +43,17 @@ def window_reverse(windows: Tensor, window_size: int, grid_hw: tuple[int, int]) 
     return grid.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
 
 
-def relative_position_index(window_size: int) -> Tensor:
-    """Return the (M * M, M * M) int64 row of the bias table for each (query, key) pair."""
+def relative_position_index(window_size: int, *, table_window: int | None = None) -> Tensor:
+    """Return the (M * M, M * M) int64 row of the bias table for each (query, key) pair.
+
+    ``table_window`` is the window that the table was made for, at least M; M where it is None.
+    """
+    reach = (table_window or window_size) - 1
     axis = torch.arange(window_size)
     rows, columns = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
-    row_offset = rows[:, None] - rows[None, :] + window_size - 1
-    column_offset = columns[:, None] - columns[None, :] + window_size - 1
-    return row_offset * (2 * window_size - 1) + column_offset
+    row_offset = rows[:, None] - rows[None, :] + reach
+    column_offset = columns[:, None] - columns[None, :] + reach
+    return row_offset * (2 * reach + 1) + column_offset
 
 
 def shifted_window_mask(
@@ -60,7 +64,8 @@ def shifted_window_mask(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Return the (nW, M * M, M * M) mask of shifted windows: 0 inside a region, -100 across.
+    """Return the (nW, M * M, M * M) mask of shifted windows: 0 inside a region, -100 across
+    regions.
 
     ``grid_hw`` is the padded grid. A region is what stays connected when the grid is rolled by
     ``-shift``.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
-from swin_dense.checkpoints.swin_keys import merging_columns_mm_to_official, to_official
+from swin_dense.checkpoints.keys.mm import merging_columns_mm_to_official, to_official
 from swin_dense.errors import UserError
 
 MINI = dict(embed_dims=24, depths=(2, 2, 2, 2), num_heads=(1, 2, 3, 4), drop_path_rate=0.0)
@@ -80,7 +80,7 @@ def test_values_and_every_gradient_equal_mmdets_class(
     weighted_sum(expected).backward()
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
     assert all(gradient is not None for gradient in gradients.values())
-    _, expected_gradients = to_official(gradients)
+    expected_gradients = to_official(gradients)
     for name, parameter in ours.named_parameters():
         assert parameter.grad is not None, f"no gradient for {name}"
         want = expected_gradients.pop(name)
@@ -205,7 +205,7 @@ def test_frozen_stages_freeze_what_mmdet_freezes(frozen_stages: int) -> None:
     theirs = mmdet_twin(ours, **options)
     theirs.train()
     flags = {name: torch.tensor(p.requires_grad) for name, p in theirs.named_parameters()}
-    _, expected = to_official({name: flag.expand(4) for name, flag in flags.items()})
+    expected = to_official({name: flag.expand(4) for name, flag in flags.items()})
     for name, parameter in ours.named_parameters():
         assert parameter.requires_grad == bool(expected[name][0]), name
     assert [stage.training for stage in ours.layers] == [stage.training for stage in theirs.stages]
