@@ -1,10 +1,11 @@
-"""Read ``.safetensors`` and ``.npz`` files: tensors by name and nothing else."""
+"""``.safetensors`` and ``.npz`` files: tensors by name and nothing else."""
 
 from __future__ import annotations
 
 import json
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,33 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             continue
         tensors[name] = _tensor(content, start, name, entry)
     return tensors
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name, in the format that :func:`read_safetensors` reads.
+
+    Raises:
+        ValueError: a tensor's dtype is none of the format's.
+    """
+    names = {dtype: name for name, dtype in _SAFETENSORS_DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, value in tensors.items():
+        if value.dtype not in names:
+            raise ValueError(
+                f"{name} has dtype {value.dtype}, which .safetensors files cannot hold"
+            )
+        end = offset + value.numel() * value.dtype.itemsize
+        shape = list(value.shape)
+        header[name] = dict(dtype=names[value.dtype], shape=shape, data_offsets=[offset, end])
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for value in tensors.values():
+            flat = value.detach().cpu().contiguous().flatten()
+            stream.write(flat.view(torch.uint8).numpy().tobytes())
 
 
 def _tensor(content: bytearray, start: int, name: str, entry: dict[str, Any]) -> Tensor:

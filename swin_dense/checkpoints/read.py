@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from swin_dense.checkpoints.arrays import is_npz, is_safetensors, read_npz, read_safetensors
@@ -43,6 +44,15 @@ class _Options(OrderedDict[str, Any]):
 
     def __new__(cls, *unused: Any) -> Any:
         return OrderedDict()
+
+
+class _History:
+    """Stands in for mmengine's record of losses, which names its own methods by ``getattr``."""
+
+
+def _method_of_history(owner: Any, name: str) -> None:
+    if owner is not _History or name not in ("mean", "max", "min", "current"):
+        raise pickle.UnpicklingError("GLOBAL builtins.getattr")
 
 
 def allow_globals(classes: Iterable[Any]) -> None:
@@ -113,9 +123,28 @@ def _read(path: Path, map_location: Any) -> Any:
         except UserError as error:
             raise UserError(_refusal(path, str(error))) from error
     known = {_name_of(entry) for entry in torch.serialization.get_safe_globals()}
-    stand_ins = [(_Options, name) for name in _OPTION_CLASSES if name not in known]
+    stand_ins = [(value, name) for name, value in _stand_ins().items() if name not in known]
     with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _stand_ins() -> dict[str, Any]:
+    """Return what answers to the names that training programs' files ask for, beyond tensors."""
+    core: Any = np._core if hasattr(np, "_core") else np.core
+    multiarray = core.multiarray
+    dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdUS"}
+    return {
+        **dict.fromkeys(_OPTION_CLASSES, _Options),
+        **{f"numpy.{c}.multiarray.scalar": multiarray.scalar for c in ("core", "_core")},
+        **{
+            f"numpy.{c}.multiarray._reconstruct": multiarray._reconstruct for c in ("core", "_core")
+        },
+        "numpy.ndarray": np.ndarray,
+        "numpy.dtype": np.dtype,
+        **{f"numpy.dtypes.{dtype.__name__}": dtype for dtype in dtypes},
+        "mmengine.logging.history_buffer.HistoryBuffer": _History,
+        "builtins.getattr": _method_of_history,
+    }
 
 
 def _name_of(entry: Any) -> str:

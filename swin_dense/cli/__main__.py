@@ -11,6 +11,8 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "visualize": "look at a data set, or at predictions",
     "print_config": "print a config, whole",
+    "publish_model": "make a run's checkpoint small and self-describing",
+    "convert_checkpoint": "write a checkpoint in another project's layout",
     "demo": "train, evaluate and look, on generated sample data",
 }
 
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no command {arguments[0]!r}{did_you_mean(command, COMMANDS)}", file=stream)
     print("usage: swin-dense COMMAND ...  (swin-dense COMMAND --help says more)\n", file=stream)
     for name, what in COMMANDS.items():
-        print(f"  {name:14}{what}", file=stream)
+        print(f"  {name:20}{what}", file=stream)
     return 0 if wants_help else 1
 
 

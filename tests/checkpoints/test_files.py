@@ -12,6 +12,8 @@ import os
 import pickle
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -125,6 +127,24 @@ def test_options_saved_beside_weights_are_read_as_plain_containers(
     read = read_checkpoint(tmp_path / "a.pth")
     assert not isinstance(read["args"], argparse.Namespace)
     assert load_pretrained(v1(), tmp_path / "a.pth").missing_suspicious == []
+
+
+def test_a_checkpoint_of_a_run_is_read_without_mmengines_classes(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    code = f"""
+import torch, numpy as np
+from mmengine.logging.history_buffer import HistoryBuffer
+scalars = dict(loss=HistoryBuffer([1.0, 2.0], [1, 1]))
+meta = dict(seed=np.int64(3), values=np.arange(3))
+torch.save(dict(a=torch.ones(2), hub=scalars, meta=meta), {str(tmp_path / "run.pth")!r})
+from swin_dense.checkpoints.read import read_checkpoint
+read = read_checkpoint({str(tmp_path / "run.pth")!r})
+assert type(read["hub"]["loss"]) is not HistoryBuffer
+print(read["a"].tolist(), int(read["meta"]["seed"]), read["meta"]["values"].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "[1.0, 1.0] 3 [0, 1, 2]"
 
 
 class Calls:
