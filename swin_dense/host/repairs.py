@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from functools import cache, wraps
 from typing import Any
 
-import numpy as np
-
 from swin_dense.checkpoints.read import allow_globals, read_checkpoint
 from swin_dense.errors import UserError, did_you_mean
 
@@ -31,10 +29,7 @@ def _load_checkpoints_safely() -> None:
     from mmengine.logging.history_buffer import HistoryBuffer
     from mmengine.runner.checkpoint import CheckpointLoader
 
-    numpy_core: Any = getattr(np, "_core", None) or np.core
-    dtypes = [type(np.dtype(code)) for code in "?bhilqBHILQefdUS"]
-    allow_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes])
-    allow_globals([numpy_core.multiarray._reconstruct, numpy_core.multiarray.scalar])
+    allow_globals([HistoryBuffer])
 
     def statistic_of_history(owner: Any, name: str) -> Any:
         """Stand in for ``getattr``, by which a HistoryBuffer's pickle names its own methods."""
