@@ -120,3 +120,18 @@ ROWS = [
     _ade("b_p4_w12_in1k", "mmseg", (48.35, 49.65)),
     _ade("b_p4_w12_in22k", "mmseg", (50.76, 52.4)),
 ]
+
+
+@dataclass(frozen=True)
+class OtherFigure:
+    """A second published count for a row whose own one is not that of its model."""
+
+    macs: float
+    source: str
+
+
+OTHER_FIGURES = {
+    "upernet/upernet_swin_l_p4_w7_in22k_8xb2_160k_ade20k_640x640.py": OtherFigure(
+        2468, "table of UperNet results in the ConvNeXt paper (https://arxiv.org/abs/2201.03545)"
+    ),
+}

@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "visualize": "look at a data set, or at predictions",
     "print_config": "print a config, whole",
+    "get_flops": "count parameters and multiply-accumulates",
     "demo": "train, evaluate and look, on generated sample data",
 }
 
