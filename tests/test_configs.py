@@ -118,8 +118,8 @@ def test_a_recipe_has_the_published_facts(row: Row) -> None:
         crop = int(row.config[-6:-3])
         scale = (4 * crop, crop)
         assert (train.type, train.max_iters) == ("IterBasedTrainLoop", 160_000)
-        assert (warm_up.start_factor, warm_up.end) == (1e-6, 1_500)
-        assert (then.type, then.power, then.eta_min, then.end) == ("PolyLR", 1.0, 0.0, 160_000)
+        assert (warm_up.type, warm_up.start_factor) == ("LinearLR", 1e-6)
+        assert (then.type, then.power, then.eta_min) == ("PolyLR", 1.0, 0.0)
         steps = cfg.train_dataloader.dataset.pipeline
         assert (steps[2].scale, steps[2].ratio_range) == (scale, (0.5, 2.0))
         assert steps[3].crop_size == cfg.model.data_preprocessor.size == (crop, crop)
@@ -129,7 +129,7 @@ def test_a_recipe_has_the_published_facts(row: Row) -> None:
     else:
         epochs, milestones = MILESTONES[row.length]
         assert train.max_epochs == epochs
-        assert (warm_up.start_factor, warm_up.end) == (0.001, 500)
+        assert (warm_up.type, warm_up.start_factor) == ("LinearLR", 0.001)
         assert (then.milestones, then.gamma, then.end) == (milestones, 0.1, epochs)
 
 

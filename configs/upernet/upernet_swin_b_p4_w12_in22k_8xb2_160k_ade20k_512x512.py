@@ -3,7 +3,7 @@
 _base_ = [
     "../_base_/models/upernet_swin.py",
     "../_base_/datasets/ade20k_512x512.py",
-    "../_base_/schedules/swin_ade20k_160k.py",
+    "../_base_/schedules/swin_ade20k_160k_mmseg.py",
     "../_base_/runtime_segmentation.py",
 ]
 model = dict(
