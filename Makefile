@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+COMPAT := .venv-compat
 
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo test test-all compat check format clean
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -23,10 +24,19 @@ demo: $(STAMP)  ## train, evaluate and look, on generated sample data (5 minutes
 	@$(BIN)/python tools/demo.py
 
 test: $(STAMP)  ## every test but the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
 
 test-all: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+$(COMPAT)/.ready: requirements_compat.txt pyproject.toml
+	$(PYTHON) -m venv $(COMPAT)
+	$(COMPAT)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements_compat.txt
+	$(COMPAT)/bin/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+compat: $(COMPAT)/.ready  ## both recipes on the maintained forks of the hosts, in an environment of their own
+	@$(COMPAT)/bin/python -m pytest tests/engine/test_training.py -k "writes_its_metrics or upernet"
 
 check: $(STAMP)  ## lint, types, tests
 	$(BIN)/ruff check .
@@ -39,4 +49,4 @@ format: $(STAMP)  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) $(COMPAT) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

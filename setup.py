@@ -13,6 +13,7 @@ class BuildWithConfigs(build_py):
     """Copy ``configs/`` into the built package as ``swin_dense/configs``."""
 
     def run(self) -> None:
+        """Build, then copy."""
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "swin_dense" / "configs"

@@ -1,7 +1,8 @@
 """swin_dense: train, evaluate and look at Swin detectors and segmenters.
 
-Importing it costs next to nothing: the public names below load on first use, and the only side effect is
-that ``mmcv.ops`` becomes importable without a compiled mmcv (see :mod:`swin_dense.host.mmcv_ext`).
+Importing it costs next to nothing: the public names below load on first use, and the only side
+effect is that ``mmcv.ops`` becomes importable without a compiled mmcv (see
+:mod:`swin_dense.host.mmcv_ext`).
 """
 
 from __future__ import annotations

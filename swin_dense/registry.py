@@ -1,8 +1,7 @@
 """Our nodes in mmengine's registry tree, scope ``swin_dense``.
 
 mmdet and mmseg each own a ``SwinTransformer``, so a bare name cannot serve both. A child node with
-its
-own scope can: ``type="swin_dense.SwinTransformer"`` resolves from either host to the very same
+its own scope can: ``type="swin_dense.SwinTransformer"`` resolves from either host to the very same
 class, and mmengine imports this module by itself when it first meets the scope.
 """
 

@@ -23,7 +23,8 @@ def shared() -> Path:
     root = _shared_root()
     if not (root / "parity").is_dir():
         pytest.skip(
-            f"the shared test data is not at {root}: put the folder with data/ and parity/ there, or "
+            f"the shared test data is not at {root}: put the folder with data/ and parity/ there, "
+            "or "
             "point SWIN_DENSE_SHARED at it"
         )
     return root

@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test")
 
 
 class LossRecorder(Hook):
-    """Keeps the losses of every iteration, and seeds torch before each so that runs can be compared."""
+    """Keeps the losses of every iteration; seeds torch before each, so that runs compare."""
 
     def __init__(self) -> None:
         self.losses: list[dict[str, float]] = []

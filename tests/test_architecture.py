@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "swin_dense"
 
 ORDER = [
-    {"version", "errors"}, {"registry", "ops"}, {"layers"}, {"checkpoints"}, {"backbones"}, {"host"},
-    {"models"}, {"data"}, {"evaluation", "visualization"}, {"engine"}, {"inference"}, {"cli"},
+    {"version", "errors"}, {"registry", "ops"}, {"layers"}, {"checkpoints"}, {"backbones"},
+    {"host"}, {"models"}, {"data"}, {"evaluation", "visualization"}, {"engine"}, {"inference"},
+    {"cli"},
 ]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 HOSTS = {"mmcv", "mmdet", "mmseg"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import swin_dense
 from swin_dense.engine.config import host_of, load_config, shipped_configs
 from swin_dense.host.repairs import repair_hosts
 from tests import runs
+from tests.published import RETINANET, ROWS, Row
 
 CONFIGS = sorted(
     path
@@ -46,7 +48,7 @@ def test_the_model_builds_and_its_backbone_fits_the_neck(path: Path) -> None:
 def test_a_config_dumps_and_reloads_to_itself(path: Path, tmp_path: Path) -> None:
     cfg = load_config(path)
     cfg.dump(tmp_path / "whole.py")
-    assert Config.fromfile(tmp_path / "whole.py").pretty_text == cfg.pretty_text
+    assert Config.fromfile(tmp_path / "whole.py").to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
@@ -57,10 +59,18 @@ def test_a_leaf_opens_with_its_command_and_names_no_hyphen(path: Path) -> None:
     assert "-" not in path.stem
 
 
-@pytest.mark.parametrize("host_config", [runs.MMDET_SWIN, runs.MMSEG_SWIN])
-def test_our_recipe_has_the_hosts_models_outside_the_backbone(host_config: str) -> None:
-    theirs = load_config(host_config).model
-    ours = load_config(runs.MASK_RCNN if "mmdet" in host_config else runs.UPERNET).model
+@pytest.mark.parametrize(
+    ("host_config", "our_config"),
+    [
+        (runs.MMDET_SWIN, runs.MASK_RCNN),
+        (runs.MMSEG_SWIN, runs.UPERNET),
+        ("mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py", RETINANET.config),
+    ],
+)
+def test_our_recipe_has_the_hosts_models_outside_the_backbone(
+    host_config: str, our_config: str
+) -> None:
+    theirs, ours = load_config(host_config).model, load_config(our_config).model
     for part in set(theirs) | set(ours):
         if part in ("backbone", "data_preprocessor", "pretrained"):
             continue
@@ -69,22 +79,101 @@ def test_our_recipe_has_the_hosts_models_outside_the_backbone(host_config: str) 
         assert got == want, part
 
 
-@pytest.mark.parametrize(
-    ("name", "drop_path", "epochs", "milestones"),
-    [("1x", 0.1, 12, [8, 11]), ("3x", 0.2, 36, [27, 33])],
-)
-def test_the_coco_recipes_are_the_published_ones(
-    name: str, drop_path: float, epochs: int, milestones: list[int]
-) -> None:
-    cfg = load_config(f"mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_{name}_coco.py")
-    assert cfg.model.backbone.drop_path_rate == drop_path
-    assert cfg.train_cfg.max_epochs == epochs
-    warm_up, steps = cfg.param_scheduler
-    assert (warm_up.start_factor, warm_up.end) == (0.001, 500)
-    assert (steps.milestones, steps.gamma) == (milestones, 0.1)
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("AdamW", 1e-4, 0.05)
-    assert tuple(optimizer.betas) == (0.9, 0.999)
-    resize = cfg.train_dataloader.dataset.pipeline[3].transforms
-    assert [scale[0] for scale in resize[0][0].scales] == list(range(480, 801, 32))
+MILESTONES = {"1x": (12, [8, 11]), "3x": (36, [27, 33])}
+
+
+def test_every_recipe_is_in_the_table_of_published_rows() -> None:
+    recipes = {name_of(path) for path in CONFIGS if "sample" not in path.stem}
+    assert recipes == {row.config for row in ROWS}
+    assert len(recipes) == len(ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+def test_a_leaf_names_its_published_result(row: Row) -> None:
+    lines = (shipped_configs() / row.config).read_text().splitlines()
+    header = " ".join(line.strip("# ") for line in lines if line.startswith("#"))
+    assert row.result in header
+    if row.macs is not None:
+        assert re.search(rf"\({row.params}M( parameters)?, {row.macs}G FLOPs\)", header)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+def test_a_recipe_has_the_published_facts(row: Row) -> None:
+    cfg = load_config(row.config)
+    backbone = cfg.model.backbone
+    assert (backbone.window_size, backbone.drop_path_rate) == (row.window, row.drop_path)
+    optimizer, train = cfg.optim_wrapper.optimizer, cfg.train_cfg
+    assert cfg.train_dataloader.batch_size == 2
+    assert cfg.auto_scale_lr == {"enable": False, "base_batch_size": 16}
+    assert "clip_grad" not in cfg.optim_wrapper
+    warm_up, then = cfg.param_scheduler
+    if row == RETINANET:
+        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("SGD", 0.01, 1e-4)
+        assert optimizer.momentum == 0.9
+    else:
+        rate, decay = (6e-5, 0.01) if row.length == "160k" else (1e-4, 0.05)
+        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("AdamW", rate, decay)
+        assert tuple(optimizer.betas) == (0.9, 0.999)
+    if row.length == "160k":
+        crop = int(row.config[-6:-3])
+        scale = (4 * crop, crop)
+        assert (train.type, train.max_iters) == ("IterBasedTrainLoop", 160_000)
+        assert (warm_up.type, warm_up.start_factor) == ("LinearLR", 1e-6)
+        assert (then.type, then.power, then.eta_min) == ("PolyLR", 1.0, 0.0)
+        steps = cfg.train_dataloader.dataset.pipeline
+        assert (steps[2].scale, steps[2].ratio_range) == (scale, (0.5, 2.0))
+        assert steps[3].crop_size == cfg.model.data_preprocessor.size == (crop, crop)
+        for loader in (cfg.val_dataloader, cfg.test_dataloader):
+            assert loader.dataset.pipeline[1].scale == scale
+        assert cfg.model.test_cfg == {"mode": "whole"}
+    else:
+        epochs, milestones = MILESTONES[row.length]
+        assert train.max_epochs == epochs
+        assert (warm_up.type, warm_up.start_factor) == ("LinearLR", 0.001)
+        assert (then.milestones, then.gamma, then.end) == (milestones, 0.1, epochs)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.length != "160k"], ids=str)
+def test_coco_recipes_train_on_the_published_augmentation(row: Row) -> None:
+    steps = load_config(row.config).train_dataloader.dataset.pipeline
+    assert steps[1].get("with_mask", False) == (row != RETINANET)
+    if row == RETINANET:
+        assert steps[2] == {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}
+        return
+    resize = steps[3].transforms
+    for part in (resize[0][0], resize[1][2]):
+        assert part.scales == [(side, 1333) for side in range(480, 801, 32)]
+    assert [scale[0] for scale in resize[1][0].scales] == [400, 500, 600]
     assert resize[1][1].crop_size == (384, 600)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+def test_weights_have_the_window_the_width_and_the_data_that_the_name_says(row: Row) -> None:
+    backbone = load_config(row.config).model.backbone
+    weights = backbone.init_cfg.checkpoint
+    if "_moby_" in row.config:
+        assert weights.startswith("checkpoints/moby_swin_t")
+        return
+    pixels = 384 if row.window == 12 else 224
+    data = "_22k" if "_in22k_" in row.config else ""
+    assert weights == (
+        "https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
+        f"swin_{backbone.arch}_patch4_window{row.window}_{pixels}{data}.pth"
+    )
+    assert f"_swin_{backbone.arch[0]}_" in row.config
+
+
+def test_cascade_heads_are_the_official_ones() -> None:
+    model = load_config("cascade_mask_rcnn/cascade_mask_rcnn_swin_t_p4_w7_fpn_3x_coco.py").model
+    heads = model.roi_head.bbox_head
+    stds = [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]]
+    assert [head.bbox_coder.target_stds for head in heads] == stds
+    for head in heads:
+        assert (head.type, head.num_shared_convs, head.num_shared_fcs) == ("ConvFCBBoxHead", 4, 1)
+        assert head.norm_cfg.type == "SyncBN"
+        assert head.loss_bbox == {"type": "GIoULoss", "loss_weight": 10.0}
+        assert head.reg_decoded_bbox
+        assert not head.reg_class_agnostic
+    assert [stage.assigner.pos_iou_thr for stage in model.train_cfg.rcnn] == [0.5, 0.6, 0.7]
+    assert not any(stage.assigner.match_low_quality for stage in model.train_cfg.rcnn)
+    assert model.rpn_head.loss_bbox == {"type": "SmoothL1Loss", "beta": 1 / 9, "loss_weight": 1.0}

@@ -1,11 +1,10 @@
 """Swin Transformer backbone (https://arxiv.org/abs/2103.14030) for dense prediction.
 
-Letters: B batch; H, W token grid; C channels. Tokens are (B, H, W, C) inside; maps leave as (B, C,
-H, W).
+Letters: B batch; H, W token grid; C channels. Tokens are (B, H, W, C) inside; maps leave as
+(B, C, H, W).
 
 The semantics are those of the official detection and segmentation code, which the published COCO
-and
-ADE20K figures were made with: constant window and shift, zero padding to window multiples, a
+and ADE20K figures were made with: constant window and shift, zero padding to window multiples, a
 LayerNorm on each output before merging. Parameter names are the official ones; checkpoints in the
 mm hosts' layout load as well, because the state dict is renamed on the way in.
 """
@@ -90,7 +89,7 @@ class SwinTransformer(SwinPyramid):
         depths: blocks in each stage.
         num_heads: attention heads in each stage.
         strides: of the patch embedding and of each merging; only ``(patch_size, 2, 2, ...)``
-        exists.
+            exists.
         out_indices: stages whose output leaves the backbone, ascending.
         qkv_bias: whether query, key and value have a bias.
         qk_scale: factor on the queries; ``head_dim ** -0.5`` where it is None.
@@ -98,7 +97,7 @@ class SwinTransformer(SwinPyramid):
         drop_rate, attn_drop_rate: dropout on tokens and on attention weights.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
         use_abs_pos_embed: whether a learned position embedding is added; it is resized to any
-        input.
+            input.
         act_cfg, norm_cfg: as in the hosts, ``dict(type="GELU")`` and ``dict(type="LN")``.
         with_cp: recompute each block in the backward pass, which saves memory and costs time.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.

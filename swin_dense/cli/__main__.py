@@ -13,6 +13,7 @@ COMMANDS = {
     "print_config": "print a config, whole",
     "publish_model": "make a run's checkpoint small and self-describing",
     "convert_checkpoint": "write a checkpoint in another project's layout",
+    "get_flops": "count parameters and multiply-accumulates",
     "demo": "train, evaluate and look, on generated sample data",
 }
 

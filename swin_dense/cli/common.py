@@ -20,7 +20,7 @@ LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, with the flag that may have been meant."""
+    """An argument parser whose errors are ours: one line, with the flag that may be meant."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
@@ -42,7 +42,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override config keys, for example train_cfg.max_epochs=6 model.backbone.init_cfg=None",
+        help="override config keys: train_cfg.max_epochs=6 model.backbone.init_cfg=None",
     )
     add_debug_argument(parser)
 
@@ -71,7 +71,8 @@ def warn_deprecated(old: str, new: str) -> None:
 
 
 def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
-    """Run a command; print an error as one message and return 1, with the traceback under ``--debug``.
+    """Run a command; print an error as one message and return 1, with the traceback under
+    ``--debug``.
 
     An error that is not the user's to mend says so and names ``--debug``.
     """

@@ -54,7 +54,8 @@ def check_evaluator(where: str, evaluator: Any) -> None:
         path = metric.get("ann_file") if isinstance(metric, Mapping) else None
         if path and not os.path.isfile(path):
             raise UserError(
-                f"{where}: ann_file {path} does not exist. The metric reads its own copy of the path: set "
+                f"{where}: ann_file {path} does not exist. The metric reads its own copy of the "
+                "path: set "
                 f"--cfg-options {where}.ann_file=... next to the data set's."
             )
 
@@ -76,8 +77,10 @@ def check_files(where: str, paths: Iterable[str]) -> int:
     total = sum(map(len, by_folder.values()))
     if missing:
         raise UserError(
-            f"{where}: {len(missing)} of {total} files that the annotations name do not exist, such as "
-            f"{', '.join(missing[:_SHOWN])}. Complete the folder, or take them out of the annotations."
+            f"{where}: {len(missing)} of {total} files that the annotations name do not exist, "
+            "such as "
+            f"{', '.join(missing[:_SHOWN])}. Complete the folder, or take them out of the "
+            "annotations."
         )
     return total
 

@@ -18,8 +18,8 @@ from swin_dense.registry import OPTIM_WRAPPERS
 class Bf16OptimWrapper(OptimWrapper):
     """Run the forward pass under bfloat16 autocast; weights, gradients and updates stay float32.
 
-    bfloat16 has float32's range, so nothing is scaled and Swin does not overflow as it does in float16.
-    mmengine's own AMP wrapper refuses the CPU.
+    bfloat16 has float32's range, so nothing is scaled and Swin does not overflow as it does in
+    float16. mmengine's own AMP wrapper refuses the CPU.
     """
 
     @contextmanager

@@ -41,8 +41,8 @@ def shipped_configs() -> Path:
 def find_config(name: str | Path) -> Path:
     """Return the path of a config given as a path, or by name.
 
-    A path wins. Else ``mmdet::swin/NAME.py`` and ``mmseg::swin/NAME.py`` mean the configs inside the
-    installed hosts, and anything else is looked up below this project's ``configs/``.
+    A path wins. Else ``mmdet::swin/NAME.py`` and ``mmseg::swin/NAME.py`` mean the configs inside
+    the installed hosts, and anything else is looked up below this project's ``configs/``.
 
     Raises:
         UserError: there is no such config.
@@ -80,7 +80,8 @@ def load_config(
 
     Args:
         name: as :func:`find_config` takes it.
-        options: ``key=value`` strings as typed after ``--cfg-options``, or a mapping of dotted keys.
+        options: ``key=value`` strings as typed after ``--cfg-options``, or a mapping of dotted
+            keys.
 
     Raises:
         UserError: no such config, it does not load, or an option names a key that does not exist.
@@ -135,7 +136,8 @@ def host_of(cfg: Config) -> str:
     scope = cfg.get("default_scope")
     if scope not in HOSTS:
         raise UserError(
-            f"the config has default_scope={scope!r}; expected one of {', '.join(HOSTS)}. Add the line "
+            f"the config has default_scope={scope!r}; expected one of {', '.join(HOSTS)}. Add the "
+            "line "
             "default_scope = 'mmdet' for a detector or 'mmseg' for a segmenter."
         )
     return str(scope)
@@ -149,11 +151,11 @@ def leaf_datasets(dataset: Mapping[str, Any]) -> list[ConfigDict]:
         return leaf_datasets(dataset["dataset"])
     if "datasets" in dataset:
         return leaf_datasets(dataset["datasets"])
-    return [dataset]  # type: ignore[list-item]
+    return [dataset]
 
 
 def _check_option(cfg: Config, dotted: str) -> None:
-    """Refuse an override whose parent does not exist: it would make a new key that nothing reads."""
+    """Refuse an override whose parent does not exist: nothing would read the new key."""
     *parents, leaf = dotted.split(".")
     node: Any = cfg
     walked: list[str] = []
@@ -161,7 +163,8 @@ def _check_option(cfg: Config, dotted: str) -> None:
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
                 raise UserError(
-                    f"--cfg-options {dotted}: {'.'.join(walked)} is a list of {len(node)}; expected an "
+                    f"--cfg-options {dotted}: {'.'.join(walked)} is a list of {len(node)}; "
+                    "expected an "
                     f"index from 0 to {len(node) - 1}, got {part!r}."
                 )
             node = node[int(part)]

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config, ConfigDict
 
@@ -22,7 +21,8 @@ _KEEP_BYTES = 2**31 - 1
 def keep_large_allocations() -> bool:
     """Tell glibc to keep large freed blocks in the process; return whether it took effect.
 
-    By default each large activation is mapped anew and given back to the kernel, and the page faults cost
+    By default each large activation is mapped anew and given back to the kernel, and the page
+    faults cost
     more than the arithmetic: a Swin-T step on the CPU takes several times as long.
     """
     if platform.system() != "Linux":
@@ -109,6 +109,7 @@ def _check_torchrun() -> None:
     ]
     if missing:
         raise UserError(
-            f"--launcher pytorch needs the environment that torchrun sets, and {', '.join(missing)} are not "
+            "--launcher pytorch needs the environment that torchrun sets, and "
+            f"{', '.join(missing)} are not "
             "set. Start it with tools/dist_train.sh CONFIG NUM_PROCESSES, or leave --launcher out."
         )

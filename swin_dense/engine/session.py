@@ -66,12 +66,15 @@ def check_dataset_files(where: str, dataset: Any) -> None:
 def _give_own_visualizer(cfg: Config) -> None:
     """Rename the visualizer from a process's second run on.
 
-    mmengine keeps visualizers by name, so a second run would write its curves into the first one's folder.
+    mmengine keeps visualizers by name, so a second run would write its curves into the first one's
+    folder.
     """
     visualizer = cfg.get("visualizer")
     if visualizer is not None:
         number = next(_RUNS)
-        visualizer["name"] = f"visualizer_{number}" if number else visualizer.get("name", "visualizer")
+        visualizer["name"] = (
+            f"visualizer_{number}" if number else visualizer.get("name", "visualizer")
+        )
 
 
 def _check_data(cfg: Config, splits: Sequence[str]) -> None:

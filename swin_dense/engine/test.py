@@ -44,7 +44,8 @@ def test(
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the config's test data and return the metrics by name.
 
-    They are also written to ``metrics.json`` in the work dir, flat: ``coco/bbox_mAP``, ``mIoU``, ...
+    They are also written to ``metrics.json`` in the work dir, flat: ``coco/bbox_mAP``, ``mIoU``,
+    ...
 
     Raises:
         UserError: the data or the checkpoint is missing, or the config does not fit an option.

@@ -71,7 +71,8 @@ def _enable_lr_scaling(cfg: Config) -> None:
     scaling = cfg.get("auto_scale_lr") or {}
     if "base_batch_size" not in scaling:
         raise UserError(
-            "--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=N) in the config, the batch size "
+            "--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=N) in the config, the "
+            "batch size "
             "that its learning rate was chosen for; this config has none."
         )
     scaling["enable"] = True

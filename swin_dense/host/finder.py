@@ -1,7 +1,7 @@
 """Make ``mmcv._ext`` importable where mmcv was installed without its compiled part (mmcv-lite).
 
-The finder stands last on ``sys.meta_path``: Python asks it only when no compiled ``mmcv._ext`` exists,
-so a compiled mmcv always wins, and nothing is imported before somebody asks for the module.
+The finder stands last on ``sys.meta_path``: Python asks it only when no compiled ``mmcv._ext``
+exists, so a compiled mmcv always wins, and nothing is imported before somebody asks for the module.
 """
 
 from __future__ import annotations
@@ -43,4 +43,4 @@ def install_mmcv_ext_finder() -> None:
             spec = find_spec(fullname)
             return spec.loader if spec else None
 
-        pkgutil.find_loader = find_loader  # type: ignore[attr-defined,unused-ignore]
+        pkgutil.find_loader = find_loader  # type: ignore[assignment]

@@ -1,7 +1,8 @@
 """The module ``mmcv._ext`` in plain torch, for mmcv without its compiled part.
 
-mmcv's wrappers hand over output tensors to be filled and call forward and backward apart; each function
-here does that with the functions of :mod:`swin_dense.ops`. An op that is not provided raises on use.
+mmcv's wrappers hand over output tensors to be filled and call forward and backward apart; each
+function here does that with the functions of :mod:`swin_dense.ops`. An op that is not provided
+raises on use.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from swin_dense.ops import _nms as nms_ops
 from swin_dense.ops import _roi_align as roi_align_ops
 from swin_dense.ops import _roi_pool as roi_pool_ops
 from swin_dense.ops._roi_align import RoISampling
+from swin_dense.ops._rois import check_rois
 
 _SOFT_METHODS: tuple[nms_ops.SoftMethod, ...] = ("naive", "linear", "gaussian")
 
@@ -70,19 +72,18 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill ``output`` and, for the maximum, where it was sampled."""
+    """Fill ``output`` and, for the maximum, the number of the sample in its bin."""
     sampling = RoISampling((aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
     if pool_mode == 0:
+        check_rois("RoIAlign", input, rois)
         pooled, rows, columns = roi_align_ops.max_forward(input, rois, sampling)
+        # the compiled version stores positions here; a sample's number survives a half type
         argmax_y.copy_(rows)
         argmax_x.copy_(columns)
-    elif input.device.type != "cpu" and roi_align_ops.torchvision_agrees(input.device):
-        with torch.no_grad():
-            pooled = roi_align_ops.roi_align(
-                input, rois, sampling.output_hw, spatial_scale, sampling_ratio, aligned
-            )
     else:
-        pooled = roi_align_ops.average_forward(input, rois, sampling)
+        pooled = roi_align_ops.roi_align(
+            input, rois, sampling.output_hw, spatial_scale, sampling_ratio, aligned
+        )
     output.copy_(pooled)
 
 
@@ -103,18 +104,13 @@ def roi_align_backward(
     """Fill ``grad_input``."""
     sampling = RoISampling((aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
     if pool_mode == 0:
-        grad = roi_align_ops.max_backward(grad_output, rois, argmax_y, argmax_x, grad_input.shape)
-    elif grad_output.device.type != "cpu" and roi_align_ops.torchvision_agrees(grad_output.device):
-        features = torch.zeros_like(grad_input)
-        (grad,) = _gradients(
-            lambda maps: roi_align_ops.roi_align(
-                maps, rois, sampling.output_hw, spatial_scale, sampling_ratio, aligned
-            ),
-            grad_output,
-            features,
+        grad = roi_align_ops.max_backward(
+            grad_output, rois, argmax_y, argmax_x, grad_input.shape, sampling
         )
     else:
-        grad = roi_align_ops.average_backward(grad_output, rois, grad_input.shape, sampling)
+        grad = roi_align_ops.average_backward_anywhere(
+            grad_output, rois, grad_input.shape, sampling
+        )
     grad_input.copy_(grad)
 
 
@@ -129,6 +125,7 @@ def roi_pool_forward(
     spatial_scale: float,
 ) -> None:
     """Fill ``output`` and the cells that won."""
+    check_rois("RoIPool", input, rois)
     pooled, cells = roi_pool_ops.roi_pool_forward(
         input, rois, (pooled_height, pooled_width), spatial_scale
     )
@@ -175,8 +172,8 @@ def softmax_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, *, gamma: float, alpha: float
 ) -> None:
     """Fill ``output`` (N,); ``input`` holds probabilities."""
-    loss = focal_loss.softmax_focal_loss_of(input, target, gamma, alpha, _or_none(weight))
-    output.copy_(loss)
+    logits = _log_of(input)
+    output.copy_(focal_loss.softmax_focal_loss(logits, target, gamma, alpha, _or_none(weight)))
 
 
 def softmax_focal_loss_backward(
@@ -194,8 +191,8 @@ def softmax_focal_loss_backward(
     def loss(logits: Tensor) -> Tensor:
         return focal_loss.softmax_focal_loss(logits, target, gamma, alpha, _or_none(weight))
 
-    logits = input.clamp(min=torch.finfo(input.dtype).tiny).log()
-    (grad,) = _gradients(loss, torch.ones_like(buff), logits)
+    logits = _log_of(input)
+    (grad,) = _gradients(loss, torch.ones_like(buff, dtype=logits.dtype), logits)
     grad_input.copy_(grad)
 
 
@@ -289,15 +286,15 @@ def get_compiling_cuda_version() -> str:
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Answer for every other op, since mmcv asks for each at import; it raises when it is called."""
+    """Answer for every other op, since mmcv asks for each at import; it raises when called."""
     if name.startswith("__"):
         raise AttributeError(name)
 
     def missing(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(
-            f"mmcv op {name!r} is not among the portable ops of swin_dense. Two ways out: install a "
-            "compiled mmcv (pip install mmcv, it takes over by itself), or choose a layer without it; "
-            "swin_dense.ops lists what there is."
+            f"mmcv op {name!r} is not among the portable ops of swin_dense. Two ways out: install "
+            "a compiled mmcv (pip install mmcv, it takes over by itself), or choose a layer "
+            "without it; swin_dense.ops lists what there is."
         )
 
     missing.__name__ = name
@@ -332,6 +329,12 @@ def _gradients(
         leaves = [value.detach().requires_grad_() for value in inputs]
         output = function(*leaves)
         return torch.autograd.grad(output, leaves, grad_output, allow_unused=True)
+
+
+def _log_of(probabilities: Tensor) -> Tensor:
+    """Return logits (N, C) of these probabilities, in at least float32."""
+    wide = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
+    return wide.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def _or_none(weight: Tensor) -> Tensor | None:

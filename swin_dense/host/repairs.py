@@ -1,12 +1,10 @@
-"""Repairs of the hosts' known holes, each with its reason. Applied once, before a model is built."""
+"""Repairs of the hosts' known holes, each with its reason; applied before a model is built."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, wraps
 from typing import Any
-
-import numpy as np
 
 from swin_dense.checkpoints.read import allow_globals, read_checkpoint
 from swin_dense.errors import UserError, did_you_mean
@@ -22,17 +20,16 @@ def repair_hosts() -> None:
 
 
 def _load_checkpoints_safely() -> None:
-    """mmengine's own checkpoints hold its HistoryBuffer and numpy scalars, which ``weights_only`` refuses.
+    """mmengine's own checkpoints hold its HistoryBuffer and numpy scalars, which ``weights_only``
+    refuses.
 
-    Allow exactly these, none of which can run foreign code, and read every local file with our errors.
+    Allow exactly these, none of which can run foreign code, and read every local file with our
+    errors.
     """
     from mmengine.logging.history_buffer import HistoryBuffer
     from mmengine.runner.checkpoint import CheckpointLoader
 
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
-    dtypes = [type(np.dtype(code)) for code in "?bhilqBHILQefdUS"]
-    allow_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes])
-    allow_globals([multiarray._reconstruct, multiarray.scalar])
+    allow_globals([HistoryBuffer])
 
     def statistic_of_history(owner: Any, name: str) -> Any:
         """Stand in for ``getattr``, by which a HistoryBuffer's pickle names its own methods."""
@@ -58,8 +55,9 @@ def _load_checkpoints_safely() -> None:
 def _bind_coco_classes_by_name() -> None:
     """mmdet asks COCO for the ids of the config's classes and takes them in the JSON's order.
 
-    Then ``classes=("dog", "cat")`` on a JSON with cat first swaps the two in silence, and a class that is
-    misspelt drops out in silence and shifts all after it. Ask one by one, and refuse unknown names.
+    Then ``classes=("dog", "cat")`` on a JSON with cat first swaps the two in silence, and a class
+    that is misspelt drops out in silence and shifts all after it. Ask one by one, and refuse
+    unknown names.
     """
     from mmdet.datasets.api_wrappers import COCO
 
@@ -82,9 +80,12 @@ def _bind_coco_classes_by_name() -> None:
         if unknown:
             shown = ", ".join(list(by_name)[:8]) + (", ..." if len(by_name) > 8 else "")
             raise UserError(
-                f"{len(unknown)} of the {len(wanted)} classes of the config are not in the annotation file: "
-                f"{', '.join(map(repr, unknown[:5]))}{did_you_mean(unknown[0], by_name)}. The file has "
-                f"{len(by_name)}: {shown}. Set metainfo=dict(classes=(...)) of each data set to names "
+                f"{len(unknown)} of the {len(wanted)} classes of the config are not in the "
+                "annotation file: "
+                f"{', '.join(map(repr, unknown[:5]))}{did_you_mean(unknown[0], by_name)}. The "
+                "file has "
+                f"{len(by_name)}: {shown}. Set metainfo=dict(classes=(...)) of each data set to "
+                "names "
                 "from the file, and num_classes of the heads to their count."
             )
         return [by_name[name] for name in wanted]
@@ -93,7 +94,7 @@ def _bind_coco_classes_by_name() -> None:
 
 
 def _name_images_that_do_not_decode() -> None:
-    """A broken image or label map ends in an assert or an AttributeError inside a worker: name the file."""
+    """A broken image or label map ends in an assert or AttributeError in a worker: name it."""
     import mmdet.datasets.transforms.loading as mmdet_loading
     import mmseg.datasets.transforms.loading as mmseg_loading
     from mmcv.transforms import LoadImageFromFile
@@ -105,13 +106,15 @@ def _name_images_that_do_not_decode() -> None:
                 return method(self, results)
             except FileNotFoundError as error:
                 raise UserError(
-                    f"{what} {results.get(path_key)} does not exist. Check data_root and data_prefix."
+                    f"{what} {results.get(path_key)} does not exist. Check data_root and "
+                    "data_prefix."
                 ) from error
             except (AssertionError, AttributeError, OSError, ValueError) as error:
                 if isinstance(error, UserError):
                     raise
                 raise UserError(
-                    f"{what} {results.get(path_key)} could not be read ({type(error).__name__}: {error}). "
+                    f"{what} {results.get(path_key)} could not be read ({type(error).__name__}: "
+                    f"{error}). "
                     "Is it an image, and complete? Replace it or take it out of the annotations."
                 ) from error
 

@@ -138,7 +138,7 @@ class WindowAttention(ShiftedWindows):
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def relative_position_bias(self, window_size: int | None = None) -> Tensor:
-        """Return the bias (h, N, N) of every (query, key) pair of a window."""
+        """Return the bias (h, N, N) of every (query, key) pair of a window up to the table's."""
         index = self.relative_position_index
         if window_size is not None and window_size != self.window_size:
             index = relative_position_index(window_size, table_window=self.window_size)

@@ -1,23 +1,26 @@
 """RoIAlign (https://arxiv.org/abs/1703.06870) in plain torch, forward and backward.
 
-The mean of bilinear samples on a grid is separable: a bin is a weighted sum of the rows of the box's own
-window, then of its columns. So one box costs two small matrix products on a view of the map, no sample is
-ever gathered, and the only memory beside input and output is one channels-last copy of the map.
+The mean of bilinear samples on a grid is separable: a bin is a weighted sum of the rows of the
+box's own window, then of its columns. So one box costs two small matrix products on a view of the
+map, no sample is ever gathered, and the only memory beside input and output is one channels-last
+copy of the map.
 
-Letters: B images; C channels; H, W map; K boxes; P, Q output rows and columns; S samples a bin and axis.
+Letters: B images; C channels; H, W map; K boxes; P, Q output rows and columns; S samples a bin and
+axis.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swin_dense.errors import UserError
+from swin_dense.ops._rois import as_output_hw, check_rois
 from swin_dense.ops._threads import one_thread
+from swin_dense.ops._torchvision import Operation, agreed_op
 
 PoolMode = Literal["avg", "max"]
 
@@ -30,7 +33,7 @@ class RoISampling:
         output_hw: bins of each box, (P, Q).
         spatial_scale: cells of the map per pixel of the boxes.
         sampling_ratio: samples a bin and axis; 0 takes as many as the bin has cells, rounded up.
-        aligned: whether pixel centres lie at half-integers, so that boxes are shifted by half a cell.
+        aligned: whether pixel centres lie at half-integers; boxes are then shifted by half a cell.
     """
 
     output_hw: tuple[int, int]
@@ -57,23 +60,26 @@ def roi_align(
         output_size: (P, Q), or one number for both.
         spatial_scale: cells of the map per pixel, 1 / stride.
         sampling_ratio: samples per bin and axis; 0 takes ``ceil(box side / bins)``.
-        aligned: shift boxes by half a cell (right since detectron2); False also makes each box at least one
-            cell large, as the first implementations did.
-        pool_mode: "avg", or "max" of the samples.
+        aligned: shift boxes by half a cell (right since detectron2); False also makes each box at
+            least one cell large, as the first implementations did.
+        pool_mode: "avg", or "max" of the samples; the first of equal samples gets the gradient.
+
+    A bin without samples, of a box without area, is 0.
 
     Raises:
-        UserError: the shapes do not fit, or an image index is out of range.
+        UserError: the shapes do not fit, an image index is out of range, or a box is not finite.
     """
-    output_hw = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-    _check(features, rois, output_hw, pool_mode)
+    output_hw = as_output_hw("RoIAlign", output_size)
+    check_rois("RoIAlign", features, rois)
+    if pool_mode not in ("avg", "max"):
+        raise UserError(f"RoIAlign got pool_mode={pool_mode!r}; expected 'avg' or 'max'.")
     sampling = RoISampling(output_hw, float(spatial_scale), int(sampling_ratio), bool(aligned))
-    if pool_mode == "avg" and features.device.type != "cpu" and torchvision_agrees(features.device):
-        from torchvision.ops import roi_align as torchvision_roi_align
-
-        return torchvision_roi_align(
-            features, rois.to(features.dtype), output_hw, spatial_scale, sampling_ratio, aligned
-        )
-    pooled: Tensor = _RoIAlign.apply(features, rois, sampling, pool_mode)
+    theirs = _torchvision_for(features) if pool_mode == "avg" else None
+    if theirs is not None:
+        return _call_torchvision(theirs, features, rois, sampling)
+    pooled: Tensor = _RoIAlign.apply(  # type: ignore[no-untyped-call,unused-ignore]
+        features, rois, sampling, pool_mode
+    )
     return pooled
 
 
@@ -88,16 +94,18 @@ class _RoIAlign(torch.autograd.Function):
         if pool_mode == "avg":
             ctx.save_for_backward(rois)
             return average_forward(features, rois, sampling)
-        pooled, argmax_y, argmax_x = max_forward(features, rois, sampling)
-        ctx.save_for_backward(rois, argmax_y, argmax_x)
+        pooled, best_y, best_x = max_forward(features, rois, sampling)
+        ctx.save_for_backward(rois, best_y, best_x)
         return pooled
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.pool_mode == "avg":
             (rois,) = ctx.saved_tensors
             return average_backward(grad, rois, ctx.shape, ctx.sampling), None, None, None
-        return max_backward(grad, *ctx.saved_tensors, ctx.shape), None, None, None
+        rois, best_y, best_x = ctx.saved_tensors
+        grad_features = max_backward(grad, rois, best_y, best_x, ctx.shape, ctx.sampling)
+        return grad_features, None, None, None
 
 
 def average_forward(features: Tensor, rois: Tensor, sampling: RoISampling) -> Tensor:
@@ -115,7 +123,8 @@ def average_forward(features: Tensor, rois: Tensor, sampling: RoISampling) -> Te
                 rows = row_weights[k, :, : bottom - top] @ window  # (P, w * C)
                 columns = column_weights[k, :, : right - left]
                 torch.matmul(columns, rows.view(rows_out, right - left, channels), out=pooled[k])
-    return pooled.permute(0, 3, 1, 2).to(features.dtype)  # (K, P, Q, C) -> (K, C, P, Q)
+    # (K, P, Q, C) -> (K, C, P, Q)
+    return pooled.permute(0, 3, 1, 2).to(features.dtype).contiguous()
 
 
 def average_backward(
@@ -142,58 +151,59 @@ def average_backward(
 def max_forward(
     features: Tensor, rois: Tensor, sampling: RoISampling
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (K, C, P, Q) maxima of bilinear samples, and the row and column they were sampled at.
+    """Return (K, C, P, Q) maxima of bilinear samples, and which row and column of its bin each is.
 
-    Where a bin has no sample the value is 0 and the position -1.
+    They count from 0; where a bin has no sample the value is 0 and they are -1.
     """
     rows_out, columns_out = sampling.output_hw
-    channels, height, width = features.shape[1:]
+    channels = features.shape[1]
     dtype = _work_dtype(features)
     ys, xs = _sample_positions(rois, sampling)
     pooled = features.new_zeros(len(rois), channels, rows_out, columns_out, dtype=dtype)
-    argmax_y, argmax_x = torch.full_like(pooled, -1.0), torch.full_like(pooled, -1.0)
-    for k, image in enumerate(rois[:, 0].long().tolist()):
-        y, x = ys[k], xs[k]  # (P, S), (Q, S), NaN beyond the box's own count
-        y, x = y[:, ~y[0].isnan()], x[:, ~x[0].isnan()]
-        if not y.numel() or not x.numel():
-            continue
-        weights_y = _axis_weights(y.reshape(1, -1, 1), height, dtype)[0]
-        weights_x = _axis_weights(x.reshape(1, -1, 1), width, dtype)[0]
-        with torch.autocast(features.device.type, enabled=False):
-            samples = weights_y @ features[image].to(dtype) @ weights_x.t()  # (C, P * S, Q * S)
-        samples = samples.view(channels, rows_out, y.shape[1], columns_out, x.shape[1])
-        pooled[k], where = samples.transpose(2, 3).flatten(3).max(dim=-1)
-        bins_y, bins_x = torch.meshgrid(
-            torch.arange(rows_out, device=y.device),
-            torch.arange(columns_out, device=y.device),
-            indexing="ij",
-        )
-        argmax_y[k] = y[bins_y, where // x.shape[1]].to(dtype)
-        argmax_x[k] = x[bins_x, where % x.shape[1]].to(dtype)
-    return pooled.to(features.dtype), argmax_y, argmax_x
+    best_y = torch.full(pooled.shape, -1, dtype=torch.int64, device=features.device)
+    best_x = best_y.clone()
+    with one_thread():
+        for k, image in enumerate(rois[:, 0].long().tolist()):
+            y, x = ys[k], xs[k]  # (P, S), (Q, S), NaN beyond the box's own count
+            y, x = y[:, ~y[0].isnan()], x[:, ~x[0].isnan()]
+            if not y.numel() or not x.numel():
+                continue
+            # element by element, since a matrix product may round equal samples apart
+            samples = _interpolate(features[image].to(dtype), y.flatten(), dim=1)
+            samples = _interpolate(samples, x.flatten(), dim=2)  # (C, P * S, Q * S)
+            samples = samples.view(channels, rows_out, y.shape[1], columns_out, x.shape[1])
+            pooled[k], where = samples.transpose(2, 3).flatten(3).max(dim=-1)
+            best_y[k], best_x[k] = where // x.shape[1], where % x.shape[1]
+    return pooled.to(features.dtype), best_y, best_x
 
 
 def max_backward(
-    grad: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, shape: torch.Size
+    grad: Tensor,
+    rois: Tensor,
+    best_y: Tensor,
+    best_x: Tensor,
+    shape: torch.Size,
+    sampling: RoISampling,
 ) -> Tensor:
     """Return the gradient (B, C, H, W) of :func:`max_forward` for ``grad`` (K, C, P, Q)."""
     batch, channels, height, width = shape
     dtype = _work_dtype(grad)
     grad_maps = grad.new_zeros(batch * channels, height * width, dtype=dtype)
-    plane = rois[:, 0].long()[:, None] * channels + torch.arange(
-        channels, device=grad.device
-    )  # (K, C)
-    plane = plane[:, :, None, None].expand(grad.shape)
-    (y0, y1, fy, inside_y), (x0, x1, fx, inside_x) = (
-        _corners(argmax_y.to(dtype), height),
-        _corners(argmax_x.to(dtype), width),
-    )
-    flow = grad.to(dtype) * (inside_y & inside_x & (argmax_y > -1) & (argmax_x > -1))
+    ys, xs = _sample_positions(rois, sampling)
+    if not ys.numel() or not xs.numel():
+        return grad_maps.view(shape).to(grad.dtype)
+    planes = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=grad.device)
+    planes = planes[:, :, None, None].expand(grad.shape)
+    box = torch.arange(len(rois), device=grad.device)[:, None, None, None]
+    row = torch.arange(sampling.output_hw[0], device=grad.device)[:, None]
+    column = torch.arange(sampling.output_hw[1], device=grad.device)
+    y0, y1, fy, inside_y = _corners(ys[box, row, best_y.long().clamp(min=0)], height)
+    x0, x1, fx, inside_x = _corners(xs[box, column, best_x.long().clamp(min=0)], width)
+    flow = grad.to(dtype) * (inside_y & inside_x & (best_y >= 0))
     for y, weight_y in ((y0, 1 - fy), (y1, fy)):
         for x, weight_x in ((x0, 1 - fx), (x1, fx)):
-            grad_maps.index_put_(
-                (plane, y * width + x), flow * weight_y * weight_x, accumulate=True
-            )
+            share = flow * (weight_y * weight_x).to(dtype)
+            grad_maps = grad_maps.index_put((planes, y * width + x), share, accumulate=True)
     return grad_maps.view(shape).to(grad.dtype)
 
 
@@ -216,12 +226,14 @@ def _windows(
 def _axis_window(
     positions: Tensor, length: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return weights (K, P, h) of the cells that samples at (K, P, S) touch, and the window's bounds (K,)."""
+    """Return weights (K, P, h) of the cells that samples at (K, P, S) touch, and bounds (K,)."""
+    if positions.shape[2] == 0:  # no box has any sample
+        positions = positions.new_full((*positions.shape[:2], 1), torch.nan)
     low, high, fraction, inside = _corners(positions, length)
     counts = (~positions.isnan()).sum(dim=2, keepdim=True).clamp(min=1)
     start = torch.where(inside, low, length).flatten(1).amin(dim=1).clamp(max=length - 1)
     stop = torch.where(inside, high, -1).flatten(1).amax(dim=1).maximum(start) + 1
-    scale = inside / counts
+    scale = inside / counts.to(positions.dtype)
     weights = positions.new_zeros(
         *positions.shape[:2], int((stop - start).max()) if len(start) else 1
     )
@@ -231,13 +243,13 @@ def _axis_window(
     return weights.to(dtype), start, stop
 
 
-def _axis_weights(positions: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """Return dense interpolation weights (K, P, length) of samples at (K, P, 1)."""
-    low, high, fraction, inside = _corners(positions, length)
-    weights = positions.new_zeros(*positions.shape[:2], length)
-    weights.scatter_add_(2, low, (1 - fraction) * inside)
-    weights.scatter_add_(2, high, fraction * inside)
-    return weights.to(dtype)
+def _interpolate(maps: Tensor, positions: Tensor, dim: int) -> Tensor:
+    """Sample (C, h, w) linearly along ``dim`` at positions (S,)."""
+    low, high, fraction, inside = _corners(positions, maps.shape[dim])
+    shape = [-1 if axis == dim else 1 for axis in range(maps.dim())]
+    share_low = ((1 - fraction) * inside).to(maps.dtype).view(shape)
+    share_high = (fraction * inside).to(maps.dtype).view(shape)
+    return maps.index_select(dim, low) * share_low + maps.index_select(dim, high) * share_high
 
 
 def _corners(positions: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -253,7 +265,7 @@ def _corners(positions: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _sample_positions(rois: Tensor, sampling: RoISampling) -> tuple[Tensor, Tensor]:
-    """Return the samples' rows (K, P, S) and columns (K, Q, S) in cells, NaN beyond a box's own count."""
+    """Return the samples' rows (K, P, S) and columns (K, Q, S), NaN beyond a box's own count."""
     corners = rois[:, 1:].to(torch.promote_types(rois.dtype, torch.float32))
     corners = corners * sampling.spatial_scale - (0.5 if sampling.aligned else 0.0)
     axes = []
@@ -280,35 +292,64 @@ def _work_dtype(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def _check(features: Tensor, rois: Tensor, output_hw: tuple[int, ...], pool_mode: str) -> None:
-    if features.dim() != 4 or rois.dim() != 2 or rois.shape[1] != 5:
-        raise UserError(
-            f"RoIAlign got features of shape {tuple(features.shape)} and rois of {tuple(rois.shape)}; "
-            "expected (B, C, H, W) and (K, 5) with the image index first."
-        )
-    if len(output_hw) != 2 or min(output_hw) < 1 or pool_mode not in ("avg", "max"):
-        raise UserError(
-            f"RoIAlign got output_size={output_hw} and pool_mode={pool_mode!r}; expected two positive "
-            "numbers and 'avg' or 'max'."
-        )
-    if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < len(features):
-        raise UserError(
-            f"RoIAlign got image indices from {int(rois[:, 0].min())} to {int(rois[:, 0].max())} for "
-            f"{len(features)} images; expected 0 to {len(features) - 1} in the first column of rois."
-        )
+def average_backward_anywhere(
+    grad: Tensor, rois: Tensor, shape: torch.Size, sampling: RoISampling
+) -> Tensor:
+    """:func:`average_backward`, or torchvision's where :func:`roi_align` takes torchvision."""
+    theirs = _torchvision_for(grad)
+    if theirs is None:
+        return average_backward(grad, rois, shape, sampling)
+    return _torchvision_gradient(theirs, grad, rois, shape, sampling)
 
 
-@cache
-def torchvision_agrees(device: torch.device) -> bool:
-    """Whether torchvision is there, runs on ``device``, and gives our values."""
-    try:
-        from torchvision.ops import roi_align as torchvision_roi_align
+def _torchvision_for(features: Tensor) -> Operation | None:
+    return agreed_op("roi_align", features.device, _pools_the_same)
 
-        generator = torch.Generator().manual_seed(0)
-        features = torch.randn(1, 2, 9, 11, generator=generator).to(device)
-        rois = torch.tensor([[0, 1.3, 2.1, 17.0, 12.4], [0, -3.0, 4.0, 9.0, 30.0]]).to(device)
-        theirs = torchvision_roi_align(features, rois, (3, 3), 0.5, 0, True)
-        ours = average_forward(features, rois, RoISampling((3, 3), 0.5, 0, True))
-        return torch.allclose(theirs, ours, atol=1e-4)
-    except (ImportError, RuntimeError, NotImplementedError):
-        return False
+
+def _call_torchvision(
+    theirs: Operation, features: Tensor, rois: Tensor, sampling: RoISampling
+) -> Tensor:
+    """Call torchvision in at least float32; it wants one type, and boxes in half miss by pixels."""
+    dtype = _work_dtype(features)
+    pooled: Tensor = theirs(
+        features.to(dtype),
+        rois.to(dtype),
+        sampling.output_hw,
+        sampling.spatial_scale,
+        sampling.sampling_ratio,
+        sampling.aligned,
+    )
+    return pooled.to(features.dtype)
+
+
+def _torchvision_gradient(
+    theirs: Operation, grad: Tensor, rois: Tensor, shape: torch.Size, sampling: RoISampling
+) -> Tensor:
+    with torch.enable_grad():
+        features = grad.new_zeros(shape).requires_grad_()
+        pooled = _call_torchvision(theirs, features, rois, sampling)
+        return torch.autograd.grad(pooled, features, grad)[0]
+
+
+def _pools_the_same(theirs: Operation, device: torch.device) -> bool:
+    """Whether ``theirs`` has our values and gradients in every setting that moves the samples."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 3, 9, 11, generator=generator).to(device)
+    grad = torch.randn(3, 3, 3, 2, generator=generator).to(device)
+    rois = [[0, 1.3, 2.1, 17.0, 12.4], [1, -3.0, 4.0, 9.0, 30.0], [0, 5.0, 6.0, 5.5, 6.5]]
+    boxes = torch.tensor(rois, device=device)
+    for ratio, aligned in ((0, True), (2, True), (0, False), (2, False)):
+        sampling = RoISampling((3, 2), 0.5, ratio, aligned)
+        pairs = (
+            (
+                _call_torchvision(theirs, features, boxes, sampling),
+                average_forward(features, boxes, sampling),
+            ),
+            (
+                _torchvision_gradient(theirs, grad, boxes, features.shape, sampling),
+                average_backward(grad, boxes, features.shape, sampling),
+            ),
+        )
+        if not all(torch.allclose(first, second, atol=1e-4) for first, second in pairs):
+            return False
+    return True

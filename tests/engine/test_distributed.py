@@ -1,4 +1,4 @@
-"""Real processes started by torchrun: they train one model, and evaluate to the same figures as one."""
+"""Real processes started by torchrun train one model, and evaluate to the figures of one."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def losses_of(
     if not weights.exists():
         runner.model.init_weights()
         torch.save(dict(state_dict=runner.model.state_dict()), weights)
-    # In double precision, since in single it is rounding that decides between nearly tied proposals.
+    # In double precision, since in single it is rounding that decides between nearly tied
+    # proposals.
     runner.model.double()
     runner.model.backbone.register_forward_pre_hook(lambda module, args: (args[0].double(),))
     recorder = runs.LossRecorder()

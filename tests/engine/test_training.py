@@ -1,4 +1,4 @@
-"""Training and evaluation of the shipped configs on real photographs, from the command line's functions."""
+"""Training and evaluation of the shipped configs on real photographs."""
 
 from __future__ import annotations
 
@@ -131,14 +131,17 @@ def test_amp_on_the_cpu_computes_in_bfloat16_and_stays_near_float32(
 ) -> None:
     recorded = []
     dtypes: set[torch.dtype] = set()
+
+    def note(module: torch.nn.Module, output: Any) -> None:
+        if isinstance(module, torch.nn.Conv2d):
+            dtypes.add(output.dtype)
+
     for name, amp in (("fp32", False), ("bf16", True)):
         cfg = semantic(shared_data / "ade_mini", tmp_path / name)
         cfg.custom_imports = None
         runner_options = TrainOptions(seed=0, amp=amp)
         hook = torch.nn.modules.module.register_module_forward_hook(
-            lambda module, args, output: (
-                dtypes.add(output.dtype) if isinstance(module, torch.nn.Conv2d) and amp else None
-            )
+            lambda module, args, output: note(module, output)
         )
         runs.run_iterations(cfg, 3, runner_options)
         hook.remove()

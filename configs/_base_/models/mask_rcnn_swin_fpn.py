@@ -1,4 +1,5 @@
-# Mask R-CNN (https://arxiv.org/abs/1703.06870) on a Swin pyramid through FPN; Swin-T unless a leaf differs.
+# Mask R-CNN (https://arxiv.org/abs/1703.06870) on a Swin pyramid through FPN; Swin-T unless a leaf
+# differs.
 default_scope = "mmdet"
 model = dict(
     type="MaskRCNN",

@@ -1,4 +1,5 @@
-# UperNet (https://arxiv.org/abs/1807.10221) on a Swin pyramid, auxiliary FCN on the third stage; Swin-T.
+# UperNet (https://arxiv.org/abs/1807.10221) on a Swin pyramid, auxiliary FCN on the third stage;
+# Swin-T.
 default_scope = "mmseg"
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(

@@ -1,4 +1,5 @@
-# 160,000 iterations on ADE20K: AdamW, warm-up over 1,500, then linear decay to 0.
+# 160,000 iterations on ADE20K: AdamW, linear decay to 0 from the start on, times a warm-up over
+# 1,500. Each scheduler takes one step less than `end - begin`, hence the odd ends.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=160_000, val_interval=16_000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -14,7 +15,7 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1_500),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=1_500, end=160_000),
+    dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1_501),
+    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=0, end=160_001),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,18 @@
+# tools/dist_train.sh configs/cascade_mask_rcnn/cascade_mask_rcnn_swin_s_p4_w7_fpn_3x_coco.py 8
+# Published by the official code for this recipe: box AP 51.9, mask AP 45.0
+# (107M parameters, 838G FLOPs).
+_base_ = [
+    "../_base_/models/cascade_mask_rcnn_swin_fpn.py",
+    "../_base_/datasets/coco_instance_ms_crop.py",
+    "../_base_/schedules/swin_coco_3x.py",
+    "../_base_/runtime_detection.py",
+]
+model = dict(
+    backbone=dict(
+        arch="small",
+        init_cfg=dict(
+            checkpoint="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
+            "swin_small_patch4_window7_224.pth"
+        ),
+    )
+)

@@ -1,0 +1,14 @@
+# tools/dist_train.sh configs/cascade_mask_rcnn/cascade_mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py 8
+# Published by the official code for this recipe: box AP 48.1, mask AP 41.7
+# (86M parameters, 745G FLOPs).
+_base_ = [
+    "../_base_/models/cascade_mask_rcnn_swin_fpn.py",
+    "../_base_/datasets/coco_instance_ms_crop.py",
+    "../_base_/schedules/swin_coco_1x.py",
+    "../_base_/runtime_detection.py",
+]
+model = dict(
+    backbone=dict(
+        drop_path_rate=0.0,
+    )
+)
