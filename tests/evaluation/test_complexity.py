@@ -140,6 +140,13 @@ def test_real_weights_count_as_empty_ones_do() -> None:
         assert count_model(Model(nn.Linear(15, 4)), (6, 10)) == on_cpu
 
 
+def test_the_hosts_own_swin_counts_as_ours_does() -> None:
+    total = count_config(load_config(runs.MMDET_SWIN))[0]
+    ours = costs_of(runs.MASK_RCNN)[""]
+    assert total.parameters == ours.parameters
+    assert total.macs == pytest.approx(ours.macs, rel=1e-3)
+
+
 def test_what_cannot_be_counted_is_named() -> None:
     with pytest.raises(UserError, match="Linear has no backbone"):
         count_model(nn.Linear(1, 1), (8, 8))
