@@ -84,21 +84,20 @@ class SwinTransformerV2(SwinPyramid):
         patch_size: side of a patch in pixels.
         window_size: side of an attention window in tokens, of all stages or of each.
         pretrained_window_sizes: window of each stage in the run that the weights come from, where
-            it was
-            another one: position biases are scaled by it. 0 stands for ``window_size``. The
+            it was another one: position biases are scaled by it. 0 stands for ``window_size``. The
             published 192-pixel ImageNet-22K weights had 12, 12, 12, 6.
         mlp_ratio: hidden width of the perceptron over its input width.
         depths: blocks in each stage.
         num_heads: attention heads in each stage.
         strides: of the patch embedding and of each merging; only ``(patch_size, 2, 2, ...)``
-        exists.
+            exists.
         out_indices: stages whose output leaves the backbone, ascending.
         qkv_bias: whether queries and values have a bias; keys never have one.
         patch_norm: whether a LayerNorm follows the patch embedding.
         drop_rate, attn_drop_rate: dropout on tokens and on attention weights.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
         use_abs_pos_embed: whether a learned position embedding is added; it is resized to any
-        input.
+            input.
         act_cfg, norm_cfg: as in the hosts, ``dict(type="GELU")`` and ``dict(type="LN")``.
         with_cp: recompute each block in the backward pass, which saves memory and costs time.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.
