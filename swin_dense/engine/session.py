@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mmengine.runner import Runner
 from swin_dense.data.preflight import check_evaluator, check_files, check_paths
 from swin_dense.engine.config import host_of, leaf_datasets
 from swin_dense.engine.runtime import fit_to_machine
+from swin_dense.errors import UserError
 from swin_dense.host.repairs import repair_hosts
 
 _RUNS = itertools.count()
@@ -44,6 +47,31 @@ def build_runner(cfg: Config, *, splits: Sequence[str], launcher: str = "none") 
     for note in notes:
         runner.logger.info(note)
     return runner
+
+
+@contextmanager
+def leaving_nothing_of_a_refusal(work_dir: str | Path) -> Iterator[None]:
+    """Take away the logs and config dump of a run that a user's mistake ended.
+
+    Only what is new in ``work_dir`` goes, and only where the run left no checkpoint; an error that
+    is not the user's keeps its logs.
+    """
+    folder = Path(work_dir)
+    existed = folder.is_dir()
+    before = set(folder.iterdir()) if existed else set()
+    try:
+        yield
+    except (UserError, TypeError, KeyError):
+        new = set(folder.iterdir()) - before if folder.is_dir() else set()
+        if not any(path.suffix == ".pth" for path in new):
+            for path in new:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            if not existed and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
 
 
 def check_dataset_files(where: str, dataset: Any) -> None:

@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 
 from swin_dense.engine.config import host_of
-from swin_dense.engine.session import build_runner
+from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
 from swin_dense.errors import UserError
 
 
@@ -64,8 +64,9 @@ def test(
         _augment(cfg, segments=segments)
     if options.out is not None:
         _save_predictions(cfg, options.out, segments=segments)
-    runner = build_runner(cfg, splits=("test",), launcher=options.launcher)
-    metrics = {name: float(value) for name, value in runner.test().items()}
+    with leaving_nothing_of_a_refusal(cfg.work_dir):
+        runner = build_runner(cfg, splits=("test",), launcher=options.launcher)
+        metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         write_metrics(Path(runner.work_dir) / "metrics.json", metrics)
     return metrics

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from swin_dense.engine.runtime import use_bf16
-from swin_dense.engine.session import build_runner
+from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
 from swin_dense.errors import UserError
 
 
@@ -62,8 +62,9 @@ def train(cfg: Config, options: TrainOptions | None = None) -> Runner:
         cfg.randomness = randomness
     cfg.setdefault("custom_hooks", [])
     cfg.custom_hooks = [*(cfg.custom_hooks or []), dict(type="swin_dense.CheckFilesHook")]
-    runner = build_runner(cfg, splits=("train", "val"), launcher=options.launcher)
-    runner.train()
+    with leaving_nothing_of_a_refusal(cfg.work_dir):
+        runner = build_runner(cfg, splits=("train", "val"), launcher=options.launcher)
+        runner.train()
     return runner
 
 

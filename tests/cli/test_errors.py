@@ -108,7 +108,7 @@ def test_train_names_a_wrong_option_or_path_of_a_config(
     printed = message(capsys)
     for word in words:
         assert word in printed
-    assert not list(tmp_path.glob("run/*.pth"))
+    assert not (tmp_path / "run").exists()
 
 
 def broken_ade(root: Path, *, image: bytes | None, label: bytes | None) -> Path:
@@ -158,6 +158,19 @@ def test_train_names_a_file_that_is_missing_or_does_not_decode(
         assert word in printed
 
 
+def test_a_refused_run_takes_nothing_that_was_there_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = broken_ade(tmp_path / "data", image=None, label=b"")
+    options = runs.semantic_options(root, crop=32) | runs.small_swin("mmseg")
+    earlier = tmp_path / "run" / "20260101_000000"
+    earlier.mkdir(parents=True)
+    (tmp_path / "run" / "iter_2.pth").write_bytes(b"an earlier run's")
+    assert train_cli.main([runs.UPERNET, "--work-dir", str(tmp_path / "run"), *flags(options)]) == 1
+    message(capsys)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {earlier.name, "iter_2.pth"}
+
+
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert train_cli.main(["nothing.py", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
@@ -182,7 +195,7 @@ def test_test_names_a_checkpoint_that_is_missing_or_unreadable(
         printed = message(capsys)
         assert words in printed
         assert name in printed
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 class _Evil:
