@@ -11,6 +11,7 @@ axis.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ from swin_dense.ops._threads import one_thread
 from swin_dense.ops._torchvision import Operation, agreed_op
 
 PoolMode = Literal["avg", "max"]
+
+_PADDED_SAMPLES = 2**17
+"""Samples along an axis that the boxes of one group are padded to, all together."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,15 @@ def average_forward(features: Tensor, rois: Tensor, sampling: RoISampling) -> Te
     dtype = _work_dtype(features)
     with torch.autocast(features.device.type, enabled=False):
         maps = features.to(dtype).permute(0, 2, 3, 1).contiguous()  # (B, C, H, W) -> (B, H, W, C)
-        row_weights, column_weights, boxes = _windows(rois, features.shape, sampling, dtype)
         pooled = maps.new_empty(len(rois), rows_out, columns_out, channels)
         with one_thread():
-            for k, (image, top, bottom, left, right) in enumerate(boxes):
+            for k, row_weights, column_weights, (image, top, bottom, left, right) in _windows(
+                rois, features.shape, sampling, dtype
+            ):
                 window = maps[image, top:bottom, left:right].flatten(1)  # (h, w * C), a view
-                rows = row_weights[k, :, : bottom - top] @ window  # (P, w * C)
-                columns = column_weights[k, :, : right - left]
-                torch.matmul(columns, rows.view(rows_out, right - left, channels), out=pooled[k])
+                rows = row_weights @ window  # (P, w * C)
+                by_column = rows.view(rows_out, right - left, channels)
+                torch.matmul(column_weights, by_column, out=pooled[k])
     # (K, P, Q, C) -> (K, C, P, Q)
     return pooled.permute(0, 3, 1, 2).to(features.dtype).contiguous()
 
@@ -136,15 +141,14 @@ def average_backward(
     dtype = _work_dtype(grad)
     with torch.autocast(grad.device.type, enabled=False):
         bins = grad.to(dtype).permute(0, 2, 3, 1).contiguous()  # (K, C, P, Q) -> (K, P, Q, C)
-        row_weights, column_weights, boxes = _windows(rois, shape, sampling, dtype)
-        column_weights = column_weights.transpose(1, 2)
-        row_weights = row_weights.transpose(1, 2)
         grad_maps = bins.new_zeros(batch, height, width, channels)
         with one_thread():
-            for k, (image, top, bottom, left, right) in enumerate(boxes):
-                rows = torch.matmul(column_weights[k, : right - left], bins[k])  # (P, w, C)
+            for k, row_weights, column_weights, (image, top, bottom, left, right) in _windows(
+                rois, shape, sampling, dtype
+            ):
+                rows = torch.matmul(column_weights.t(), bins[k])  # (P, w, C)
                 window = grad_maps[image, top:bottom, left:right].flatten(1)  # (h, w * C), a view
-                window.addmm_(row_weights[k, : bottom - top], rows.view(rows_out, -1))
+                window.addmm_(row_weights.t(), rows.view(rows_out, -1))
     return grad_maps.permute(0, 3, 1, 2).to(grad.dtype)  # (B, H, W, C) -> (B, C, H, W)
 
 
@@ -209,18 +213,40 @@ def max_backward(
 
 def _windows(
     rois: Tensor, shape: torch.Size, sampling: RoISampling, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, list[list[int]]]:
-    """Return row weights (K, P, h), column weights (K, Q, w), and each box's image and window.
+) -> Iterator[tuple[int, Tensor, Tensor, list[int]]]:
+    """Yield each box's number, row weights (P, h), column weights (Q, w), and window.
 
-    h and w are those of the largest window; a box's own weights stand in front. The windows are
-    ``[image, top, bottom, left, right]``, the last excluded.
+    The window is ``[image, top, bottom, left, right]``, the last excluded.
     """
     height, width = shape[2:]
-    positions = _sample_positions(rois, sampling)
-    rows, top, bottom = _axis_window(positions[0], height, dtype)
-    columns, left, right = _axis_window(positions[1], width, dtype)
-    boxes = torch.stack([rois[:, 0].long(), top, bottom, left, right], dim=1).tolist()
-    return rows, columns, boxes
+    for members in _of_similar_size(rois, sampling):
+        group = rois[members]
+        positions = _sample_positions(group, sampling)
+        rows, top, bottom = _axis_window(positions[0], height, dtype)
+        columns, left, right = _axis_window(positions[1], width, dtype)
+        boxes = torch.stack([group[:, 0].long(), top, bottom, left, right], dim=1).tolist()
+        for own, k in enumerate(members.tolist()):
+            _, first_row, last_row, first_column, last_column = boxes[own]
+            own_rows = rows[own, :, : last_row - first_row]
+            yield k, own_rows, columns[own, :, : last_column - first_column], boxes[own]
+
+
+def _of_similar_size(rois: Tensor, sampling: RoISampling) -> list[Tensor]:
+    """Split boxes (K, 5), as index tensors, so that one giant does not pad all others' samples."""
+    everyone = torch.arange(len(rois), device=rois.device)
+    sides = (rois[:, 3:] - rois[:, 1:3]).float().amax(dim=1).clamp(min=0)
+    samples = (sides * sampling.spatial_scale / min(sampling.output_hw)).ceil().clamp(min=1)
+    if sampling.sampling_ratio > 0 or not len(rois):
+        return [everyone]
+    if float(samples.max()) * len(rois) <= _PADDED_SAMPLES:
+        return [everyone]
+    groups: list[list[int]] = [[]]
+    order = samples.argsort()
+    for k, count in zip(order.tolist(), samples[order].tolist(), strict=True):
+        if groups[-1] and count * (len(groups[-1]) + 1) > _PADDED_SAMPLES:
+            groups.append([])
+        groups[-1].append(k)
+    return [everyone[group] for group in groups]
 
 
 def _axis_window(

@@ -193,3 +193,38 @@ def test_wrong_input_is_named_with_what_was_expected() -> None:
         roi_align(features, rois, 3)
     with pytest.raises(UserError, match=r"\(2, 3, 0, 11\).*expected a map of at least one cell"):
         roi_align(features[:, :, :0], rois[:1], 3)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_boxes_in_groups_of_similar_size_pool_as_all_together(
+    aligned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = torch.randn(2, 3, 12, 15, dtype=torch.float64)
+    corners = 40 * torch.rand(30, 2, dtype=torch.float64)
+    sides = 60 * torch.rand(30, 2, dtype=torch.float64)
+    image = torch.arange(30, dtype=torch.float64)[:, None] % 2
+    rois = torch.cat([image, corners, corners + sides], dim=1)
+    results = []
+    for budget in (2**17, 40, 1):
+        monkeypatch.setattr("swin_dense.ops._roi_align._PADDED_SAMPLES", budget)
+        leaf = features.clone().requires_grad_()
+        pooled = roi_align(leaf, rois, (3, 2), 0.5, 0, aligned)
+        pooled.square().sum().backward()
+        results.append((pooled.detach(), leaf.grad))
+    for pooled, grad in results[1:]:
+        torch.testing.assert_close(pooled, results[0][0])
+        torch.testing.assert_close(grad, results[0][1])
+
+
+def test_one_giant_box_among_many_costs_little_memory() -> None:
+    import resource
+
+    features = torch.ones(1, 2, 20, 20)
+    rois = torch.tensor([[0.0, 2.0, 2.0, 12.0, 12.0]]).repeat(300, 1)
+    rois[17] = torch.tensor([0.0, -1e6, -1e6, 1e6, 1e6])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pooled = roi_align(features, rois, 7, 0.25)
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown_mib < 600
+    torch.testing.assert_close(pooled[16], torch.ones_like(pooled[16]))
+    assert 0 < float(pooled[17].max()) < 1e-3  # nearly all of its samples are outside
