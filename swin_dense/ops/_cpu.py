@@ -23,7 +23,7 @@ def applies(tensor: Tensor) -> bool:
         and compute_dtype(tensor) in DTYPES
         and has_onednn()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._get_tracing_state()
     )
 
 
@@ -36,9 +36,8 @@ def compute_dtype(tensor: Tensor) -> torch.dtype:
 @lru_cache(maxsize=1)
 def has_onednn() -> bool:
     """Whether this torch has oneDNN's linear layer."""
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def send_products_to_onednn() -> bool:

@@ -52,10 +52,8 @@ def product(
         rows = F.linear(rows, weight, bias)
         return (F.gelu(rows) if gelu else rows).view(*inputs.shape[:-1], -1)
     after, how = ("gelu", "none") if gelu else ("none", "")
-    result = torch.ops.mkldnn._linear_pointwise(
-        rows, weight.to(inputs.dtype), bias, after, [], how
-    )
-    return result.view(*inputs.shape[:-1], -1)  # type: ignore[no-any-return]
+    result = torch.ops.mkldnn._linear_pointwise(rows, weight.to(inputs.dtype), bias, after, [], how)
+    return result.view(*inputs.shape[:-1], -1)
 
 
 def _sum_of_outer_products(grad: Tensor, inputs: Tensor) -> Tensor:
