@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swin_dense.layers.window_attention import ShiftedWindows
+from swin_dense.ops import fused
 from swin_dense.ops.windows import relative_position_index
 
 CPB_HIDDEN = 512
@@ -74,26 +75,50 @@ class CosineWindowAttention(ShiftedWindows):
 
     def relative_position_bias(self, window_size: int | None = None) -> Tensor:
         """Return the bias (h, N, N) of every (query, key) pair, each between 0 and 16."""
-        coords, index = self.relative_coords_table, self.relative_position_index
+        index = self.relative_position_index
         if window_size is not None and window_size != self.window_size:
-            coords = log_spaced_offsets(window_size, self.pretrained_window_size).to(coords)
             index = relative_position_index(window_size).to(index.device)
-        table = self.cpb_mlp(coords).view(-1, self.num_heads)
-        pairs = table[index.flatten()].view(*index.shape, -1)
+        pairs = self._bias_table(window_size)[index.flatten()].view(*index.shape, -1)
         # (N, N, h) -> (h, N, N)
         return 16 * torch.sigmoid(pairs.permute(2, 0, 1))
 
+    def _bias_table(self, window_size: int | None = None) -> Tensor:
+        """Return the network's ((2M - 1) ** 2, h) outputs, one row for each offset."""
+        coords = self.relative_coords_table
+        if window_size is not None and window_size != self.window_size:
+            coords = log_spaced_offsets(window_size, self.pretrained_window_size).to(coords)
+        return self.cpb_mlp(coords).view(-1, self.num_heads)
+
+    def _qkv_bias(self) -> Tensor | None:
+        """Return the (3C) bias of queries, keys and values; keys have none."""
+        if self.q_bias is None or self.v_bias is None:
+            return None
+        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C); keys have no bias."""
-        bias = None
-        if self.q_bias is not None and self.v_bias is not None:
-            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        return F.linear(windows, self.qkv.weight, bias)
+        return F.linear(windows, self.qkv.weight, self._qkv_bias())
+
+    def attend_fused(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C)."""
+        return fused.window_attention(
+            self.queries_keys_values(tokens),
+            self._qkv_bias(),
+            16 * torch.sigmoid(self._bias_table(window_size)),
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self._factors().flatten(),
+        )
 
     def logits(self, query: Tensor, key: Tensor) -> Tensor:
         """Cosines times a learned scale of at most 100 for each head, (B * nW, h, N, N)."""
         cosines = unit_vectors(query) @ unit_vectors(key).transpose(-2, -1)
-        return cosines * self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        return cosines * self._factors()
+
+    def _factors(self) -> Tensor:
+        """Return the (h, 1, 1) factors on the cosines."""
+        return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

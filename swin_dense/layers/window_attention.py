@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from swin_dense.ops import fused
 from swin_dense.ops.windows import (
     pad_to_multiple,
     relative_position_index,
@@ -53,6 +54,10 @@ class ShiftedWindows(nn.Module):
         """Compare (B * nW, h, N, C / h) queries and keys: (B * nW, h, N, N)."""
         raise NotImplementedError
 
+    def attend_fused(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C) by one kernel, for ``forward``."""
+        raise NotImplementedError
+
     def window_and_shift(self, grid_hw: tuple[int, int]) -> tuple[int, int]:
         """Return the side of the windows and the shift, in tokens, that a grid is attended with."""
         if self.clamp_small_maps and min(grid_hw) <= self.window_size:
@@ -72,6 +77,9 @@ class ShiftedWindows(nn.Module):
         """
         height, width = tokens.shape[1:3]
         window, shift = self.window_and_shift((height, width))
+        drop = self.attn_drop
+        if fused.applies(tokens, num_heads=self.num_heads, window_size=window, attn_drop=drop):
+            return self.proj_drop(self.proj(self.attend_fused(tokens, window, shift)))
         padded = pad_to_multiple(tokens, window)
         padded_hw = (padded.shape[1], padded.shape[2])
         if shift:
@@ -154,3 +162,15 @@ class WindowAttention(ShiftedWindows):
     def logits(self, query: Tensor, key: Tensor) -> Tensor:
         """Scaled dot products, (B * nW, h, N, N)."""
         return (query * self.scale) @ key.transpose(-2, -1)
+
+    def attend_fused(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C)."""
+        return fused.window_attention(
+            self.qkv(tokens),
+            self.qkv.bias,
+            self.relative_position_bias_table,
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self.scale,
+        )
