@@ -29,6 +29,7 @@ class CosineWindowAttention(ShiftedWindows):
     another window needs no resized table, only ``pretrained_window_size`` (0: this very window).
     """
 
+    cosine = True
     relative_position_index: Tensor
     relative_coords_table: Tensor
 

@@ -29,6 +29,7 @@ class ShiftedWindows(nn.Module):
     window of its own size, without a shift (the "classification" semantics).
     """
 
+    cosine = False
     attn_drop: nn.Module
     proj: nn.Module
     proj_drop: nn.Module
@@ -77,8 +78,13 @@ class ShiftedWindows(nn.Module):
         """
         height, width = tokens.shape[1:3]
         window, shift = self.window_and_shift((height, width))
-        drop = self.attn_drop
-        if fused.applies(tokens, num_heads=self.num_heads, window_size=window, attn_drop=drop):
+        if fused.applies(
+            tokens,
+            num_heads=self.num_heads,
+            window_size=window,
+            attn_drop=self.attn_drop,
+            cosine=self.cosine,
+        ):
             return self.proj_drop(self.proj(self.attend_fused(tokens, window, shift)))
         padded = pad_to_multiple(tokens, window)
         padded_hw = (padded.shape[1], padded.shape[2])

@@ -64,7 +64,7 @@ def forward_kernel(
     head = tl.program_id(0) % HEADS
     query_slot = tl.program_id(0) // HEADS * BLOCK + tl.arange(0, BLOCK)
     if COSINE:
-        scale = tl.load(scales + head)
+        scale = tl.load(scales + head).to(tl.float32)
     biases = ()
     for block in tl.static_range(BLOCKS):
         key_slot = block * BLOCK + tl.arange(0, BLOCK)
@@ -165,7 +165,7 @@ def backward_keys_kernel(
     group = tl.program_id(1)
     key_slot = key_block * BLOCK + tl.arange(0, BLOCK)
     if COSINE:
-        scale = tl.load(scales + head)
+        scale = tl.load(scales + head).to(tl.float32)
     biases = ()
     bias_sums = ()
     for block in tl.static_range(BLOCKS):
@@ -285,7 +285,7 @@ def backward_queries_kernel(
     head = tl.program_id(0) % HEADS
     query_slot = tl.program_id(0) // HEADS * BLOCK + tl.arange(0, BLOCK)
     if COSINE:
-        scale = tl.load(scales + head)
+        scale = tl.load(scales + head).to(tl.float32)
     biases = ()
     for block in tl.static_range(BLOCKS):
         key_slot = block * BLOCK + tl.arange(0, BLOCK)

@@ -1,23 +1,25 @@
 """Whether window attention goes through one fused kernel, and the way into it.
 
-It does by itself on an NVIDIA GPU of compute capability 8.0 or more with triton importable, unless
-``SWIN_DENSE_FUSED_ATTENTION=0`` is in the environment when this module is imported. Elsewhere the
-plain version in swin_dense.layers.window_attention runs, which is also what the kernels are tested
-against.
+It does by itself on an NVIDIA GPU of compute capability 8.0 or more where triton is importable and
+the kernel agrees with plain torch, unless ``SWIN_DENSE_FUSED_ATTENTION=0`` is in the environment
+when this module is imported. Elsewhere the plain version in swin_dense.layers.window_attention
+runs, which is also what the kernels are tested against.
 
 Letters: B batch; H, W token grid; C channels; h heads; M window side.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from swin_dense.errors import UserError
-from swin_dense.ops import _window_attention_op
+from swin_dense.ops import _window_attention_check, _window_attention_op
 
 SWITCH = "SWIN_DENSE_FUSED_ATTENTION"
 """Environment variable: 0 keeps to the plain version, 1 (or nothing) takes the kernel."""
@@ -30,9 +32,24 @@ MAX_WINDOW = 16
 
 HEAD_DIMS = (16, 32, 64)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+OLDEST_TRITON = (3, 3)
+
+_VERDICTS: dict[tuple[object, ...], bool] = {}
+_Function = TypeVar("_Function", bound=Callable[..., bool])
 
 
-def applies(tokens: Tensor, *, num_heads: int, window_size: int, attn_drop: nn.Module) -> bool:
+def _constant(function: _Function) -> _Function:
+    """Have a compiler call the function while it traces, and keep the answer.
+
+    As ``torch.compiler.assume_constant_result``, which imports the compiler, and that triton.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
+
+
+def applies(
+    tokens: Tensor, *, num_heads: int, window_size: int, attn_drop: nn.Module, cosine: bool = False
+) -> bool:
     """Whether :func:`window_attention` takes the place of the plain version for these tokens.
 
     Args:
@@ -40,6 +57,7 @@ def applies(tokens: Tensor, *, num_heads: int, window_size: int, attn_drop: nn.M
         num_heads: h; each of C / h channels.
         window_size: M.
         attn_drop: dropout on the attention weights; the kernel has none.
+        cosine: whether queries and keys are compared by their cosines.
 
     Raises:
         UserError: the environment variable has a value other than 0 and 1.
@@ -51,13 +69,18 @@ def applies(tokens: Tensor, *, num_heads: int, window_size: int, attn_drop: nn.M
         )
     if ENABLED == "0" or not has_kernels(tokens.device):
         return False
+    dtype, kind = tokens.dtype, tokens.device.type
+    if torch.is_autocast_enabled(kind) and dtype in DTYPES:
+        dtype = torch.get_autocast_dtype(kind)
+    head_dim = tokens.shape[-1] // num_heads
     dropout = attn_drop.training and getattr(attn_drop, "p", 0.0) > 0.0
     return (
-        tokens.dtype in DTYPES
-        and tokens.shape[-1] // num_heads in HEAD_DIMS
+        dtype in DTYPES
+        and head_dim in HEAD_DIMS
         and window_size <= MAX_WINDOW
         and not dropout
         and not torch.jit.is_tracing()
+        and _agrees(tokens.device, dtype, head_dim, window_size, cosine)
     )
 
 
@@ -99,12 +122,45 @@ def window_attention(
     return out
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def has_kernels(device: torch.device) -> bool:
-    """Whether the kernels run on this device."""
-    return (
-        device.type == "cuda"
-        and torch.version.hip is None
-        and torch.cuda.get_device_capability(device) >= (8, 0)
-        and importlib.util.find_spec("triton") is not None
-    )
+    """Whether there are kernels for this device."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return False
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    try:
+        import triton
+    except ImportError:
+        return False
+    return tuple(map(int, triton.__version__.split(".")[:2])) >= OLDEST_TRITON
+
+
+@_constant
+def _agrees(
+    device: torch.device, dtype: torch.dtype, head_dim: int, window_size: int, cosine: bool
+) -> bool:
+    """Whether the kernels compile and agree there; asked once, and a no is said aloud."""
+    key = (device, dtype, head_dim, window_size, cosine)
+    if key not in _VERDICTS:
+        try:
+            # the verdict holds for every later call, so the caller's modes must not sway it
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                torch.autocast(device.type, enabled=False),
+            ):
+                problem = _window_attention_check.disagreement(
+                    device, dtype, head_dim=head_dim, window_size=window_size, cosine=cosine
+                )
+        # no C compiler for triton's launcher, too little shared memory, ...: all end in plain torch
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        _VERDICTS[key] = problem is None
+        if problem is not None:
+            warnings.warn(
+                f"window attention runs plain, not fused, on {device} in {dtype}: {problem} "
+                f"({SWITCH}=0 silences this)",
+                stacklevel=2,
+            )
+    return _VERDICTS[key]

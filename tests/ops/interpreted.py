@@ -7,6 +7,7 @@ TRITON_INTERPRET has to be there before triton is imported, and holds for the wh
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -44,30 +45,29 @@ class Case:
 @contextmanager
 def interpreter() -> Iterator[ProcessPoolExecutor]:
     """Start a process in which triton interprets."""
-    before = os.environ.get("TRITON_INTERPRET")
+    before = dict(os.environ)
     os.environ["TRITON_INTERPRET"] = "1"
-    try:
-        with ProcessPoolExecutor(1, get_context("spawn"), _prepare) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _prepare) as pool:
+        try:
             pool.submit(os.getpid).result()
-            yield pool
-    finally:
-        if before is None:
-            del os.environ["TRITON_INTERPRET"]
-        else:
-            os.environ["TRITON_INTERPRET"] = before
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        yield pool
 
 
 def _prepare() -> None:
-    """Let the CPU pass for a GPU, several windows to a program; multiply bfloat16 as numbers."""
+    """Let the CPU pass for a GPU, with several windows to a program; mend bfloat16."""
     from triton.runtime import interpreter as triton_interpreter
 
     from swin_dense.ops import _window_attention_triton as kernels
 
     torch.set_num_threads(1)
     fused.has_kernels = lambda device: True
+    fused._VERDICTS = _Trusting()
     kernels.PROGRAMS = 8
-    builder = triton_interpreter.InterpreterBuilder
-    multiply, tl = builder.create_dot, triton_interpreter.tl
+    builder, tl = triton_interpreter.InterpreterBuilder, triton_interpreter.tl
+    multiply, cast = builder.create_dot, builder.cast_impl
 
     def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
         # Triton 3.7 keeps bfloat16 as its bits, in uint16, and multiplies those
@@ -75,7 +75,24 @@ def _prepare() -> None:
             a, b = (self.create_fp_ext(factor, tl.float32) for factor in (a, b))
         return multiply(self, a, b, *rest)
 
-    builder.create_dot = create_dot
+    def cast_impl(self: Any, source: Any, kind: Any) -> Any:
+        # Triton 3.7 cuts the last bits off; a GPU rounds to the nearest
+        if source.dtype.scalar == tl.float32 and kind.scalar == tl.bfloat16:
+            nearest = torch.from_numpy(source.data).bfloat16().view(torch.int16).numpy()
+            return triton_interpreter.TensorHandle(nearest.view("uint16"), tl.bfloat16)
+        return cast(self, source, kind)
+
+    builder.create_dot, builder.cast_impl = create_dot, cast_impl
+
+
+class _Trusting(dict[Any, bool]):
+    """A verdict for every layer: that the kernels agree. Their own check would double the time."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: object) -> bool:
+        return True
 
 
 def build(case: Case) -> tuple[ShiftedWindows, Tensor, Tensor | None]:
@@ -107,13 +124,59 @@ def plain_and_fused(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     return _attend(case, "0"), _attend(case, "1")
 
 
-def fused_twice(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the same of two runs of the kernels."""
-    return _attend(case, "1"), _attend(case, "1")
+def fused_results(case: Case) -> dict[str, Any]:
+    """Return the output and every gradient of the kernels."""
+    return _attend(case, "1")
 
 
-def _attend(case: Case, switch: str) -> dict[str, Any]:
+def in_float32(case: Case) -> dict[str, Any]:
+    """Return the same of the plain version, on the case's numbers but multiplied in float32."""
+    return _attend(case, "0", exact=True)
+
+
+def own_check(window: int, cosine: bool, error: str | None) -> tuple[bool, str]:
+    """Return the kernels' verdict on themselves, and the warning with it.
+
+    Args:
+        window: side of the windows.
+        cosine: whether it is Swin V2's attention.
+        error: None, "wrong" for a kernel that is a little off, or the message it fails with.
+    """
+    from swin_dense.ops import _window_attention_triton as kernels
+
+    right, verdicts = kernels.forward, fused._VERDICTS
+
+    def wrong(*arguments: Any) -> tuple[Tensor, Tensor]:
+        if error != "wrong":
+            raise RuntimeError(error)
+        out, lse = right(*arguments)
+        return out + 0.001, lse
+
+    fused._VERDICTS = {}
+    if error is not None:
+        kernels.forward = wrong
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            warnings.simplefilter("always")
+            sizes = (torch.device("cpu"), torch.float32, 16, window, cosine)
+            state = torch.get_rng_state()
+            verdict = fused._agrees(*sizes)
+            assert fused._agrees(*sizes) is verdict
+            assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        kernels.forward, fused._VERDICTS = right, verdicts
+    return verdict, " ".join(str(warning.message) for warning in caught)
+
+
+def _attend(case: Case, switch: str, *, exact: bool = False) -> dict[str, Any]:
     layer, tokens, mask = build(case)
+    if exact:
+        layer.float()
+        tokens = tokens.detach().float().requires_grad_()
     fused.ENABLED = switch
     run: Any = layer
     if switch == "1" and case.backend is not None:
@@ -122,7 +185,7 @@ def _attend(case: Case, switch: str) -> dict[str, Any]:
     with torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
         out = run(tokens, mask)
     torch.manual_seed(1)
-    out.backward(torch.randn(out.shape).to(out.dtype))
+    out.backward(torch.randn(out.shape).to(case.dtype).to(out.dtype))
     results = {"output": out, "tokens": tokens.grad}
     results |= {name: parameter.grad for name, parameter in layer.named_parameters()}
     return {name: value.detach().float().numpy() for name, value in results.items()}
