@@ -65,8 +65,8 @@ class SwinBlock(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); ``mask`` is for shifted blocks."""
         attended = self.attn(self.norm1(tokens), mask if self.attn.shift else None)
-        tokens = tokens + self.drop_path(attended)
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        tokens = self.drop_path.add(tokens, attended)
+        return self.drop_path.add(tokens, self.mlp(self.norm2(tokens)))
 
 
 @MODELS.register_module()

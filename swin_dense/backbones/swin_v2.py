@@ -65,8 +65,8 @@ class SwinBlockV2(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); ``mask`` is for shifted blocks."""
-        tokens = tokens + self.drop_path(self.norm1(self.attn(tokens, mask)))
-        return tokens + self.drop_path(self.norm2(self.mlp(tokens)))
+        tokens = self.drop_path.add(tokens, self.norm1(self.attn(tokens, mask)))
+        return self.drop_path.add(tokens, self.norm2(self.mlp(tokens)))
 
 
 @MODELS.register_module()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
 from swin_dense.layers.window_attention import ShiftedWindows
 from swin_dense.ops import fused
 from swin_dense.ops.windows import relative_position_index
@@ -67,11 +68,11 @@ class CosineWindowAttention(ShiftedWindows):
         self.register_buffer(
             "relative_position_index", relative_position_index(window_size), persistent=False
         )
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias: nn.Parameter | None = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias: nn.Parameter | None = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.attn_drop = nn.Dropout(attn_drop_rate)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def relative_position_bias(self, window_size: int | None = None) -> Tensor:
@@ -90,35 +91,48 @@ class CosineWindowAttention(ShiftedWindows):
             coords = log_spaced_offsets(window_size, self.pretrained_window_size).to(coords)
         return self.cpb_mlp(coords).view(-1, self.num_heads)
 
-    def _qkv_bias(self) -> Tensor | None:
-        """Return the (3C) bias of queries, keys and values; keys have none."""
-        if self.q_bias is None or self.v_bias is None:
-            return None
-        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+    def scaled_for_products(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Return (B, H, W, 3C) with unit queries and keys, the scale in the queries, and a zero
+        token's."""
+        bias = self._qkv_bias()
+        qkv = self._normalised(fused.linear(tokens, self.qkv.weight, bias))
+        return qkv, None if bias is None else self._normalised(bias), 1.0
+
+    def _normalised(self, qkv: Tensor) -> Tensor:
+        """Scale queries and keys among (..., 3C), head by head, to what the logits multiply."""
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        query = unit_vectors(query) * self._scale().squeeze(-1).to(qkv.dtype)
+        return torch.stack([query, unit_vectors(key), value], dim=-3).flatten(-3)
+
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        bias = self._qkv_bias()
+        return fused.attend_in_kernel(
+            fused.linear(tokens, self.qkv.weight, bias),
+            bias,
+            16 * torch.sigmoid(self._bias_table(window_size)),
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self._scale().flatten(),
+        )
 
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C); keys have no bias."""
         return F.linear(windows, self.qkv.weight, self._qkv_bias())
 
-    def attend_fused(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
-        """Map (B, H, W, C) to the mixed values (B, H, W, C)."""
-        return fused.window_attention(
-            self.queries_keys_values(tokens),
-            self._qkv_bias(),
-            16 * torch.sigmoid(self._bias_table(window_size)),
-            num_heads=self.num_heads,
-            window_size=window_size,
-            shift=shift,
-            scale=self._factors().flatten(),
-        )
+    def _qkv_bias(self) -> Tensor | None:
+        if self.q_bias is None or self.v_bias is None:
+            return None
+        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
 
     def logits(self, query: Tensor, key: Tensor) -> Tensor:
         """Cosines times a learned scale of at most 100 for each head, (B * nW, h, N, N)."""
         cosines = unit_vectors(query) @ unit_vectors(key).transpose(-2, -1)
-        return cosines * self._factors()
+        return cosines * self._scale()
 
-    def _factors(self) -> Tensor:
-        """Return the (h, 1, 1) factors on the cosines."""
+    def _scale(self) -> Tensor:
+        """Return the factor (h, 1, 1) of the cosines."""
         return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
 
 

@@ -20,10 +20,20 @@ class DropPath(nn.Module):
         """Return ``branch`` (B, ...), same shape."""
         if self.drop_prob == 0.0 or not self.training:
             return branch
+        return branch * self._factors(branch)
+
+    def add(self, tokens: Tensor, branch: Tensor) -> Tensor:
+        """Return ``tokens`` plus what :meth:`forward` makes of ``branch``, in one pass."""
+        if self.drop_prob == 0.0 or not self.training:
+            return tokens + branch
+        return torch.addcmul(tokens, branch, self._factors(branch))
+
+    def _factors(self, branch: Tensor) -> Tensor:
+        """Draw 0 or 1 / keep_prob for each sample, (B, 1, ...)."""
         keep_prob = 1.0 - self.drop_prob
         shape = (branch.shape[0],) + (1,) * (branch.dim() - 1)
         keep = torch.rand(shape, dtype=branch.dtype, device=branch.device).add_(keep_prob).floor_()
-        return branch.div(keep_prob) * keep
+        return keep.div_(keep_prob)
 
     def extra_repr(self) -> str:
         """Show the probability in ``print(model)``."""

@@ -7,6 +7,7 @@ image; T rows of the bias table, (2R + 1) ** 2.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -138,7 +139,7 @@ class _Launch:
         if not self.windows:
             return
         programs = (self.num_heads * self.blocks, self.groups)
-        with torch.cuda.device_of(self.qkv):
+        with torch.cuda.device(self.qkv.device) if self.qkv.is_cuda else nullcontext():
             kernel[programs](
                 self.qkv, self.pad, self.table, self.scales, *arguments, **self.constants
             )
@@ -170,4 +171,4 @@ def _sum_diagonals(pairs: Tensor) -> Tensor:
     side = pairs.shape[-1]
     # with the second index turned round and rows of 2M, reading rows of 2M - 1 skews each by one
     skewed = F.pad(pairs.flip(-1), (0, side)).flatten(-2)[..., : side * (2 * side - 1)]
-    return skewed.unflatten(-1, (side, 2 * side - 1)).sum(dim=-2)
+    return skewed.reshape(*pairs.shape[:-1], 2 * side - 1).sum(dim=-2)

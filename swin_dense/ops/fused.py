@@ -1,90 +1,107 @@
-"""Whether window attention goes through one fused kernel, and the way into it.
+"""The fast paths of Swin's layers, one face for all devices.
 
-It does by itself on an NVIDIA GPU of compute capability 8.0 or more where triton is importable and
-the kernel agrees with plain torch, unless ``SWIN_DENSE_FUSED_ATTENTION=0`` is in the environment
-when this module is imported. Elsewhere the plain version in swin_dense.layers.window_attention
-runs, which is also what the kernels are tested against.
-
-Letters: B batch; H, W token grid; C channels; h heads; M window side.
+A fast path is taken by itself where it applies; ``SWIN_DENSE_FAST=0`` in the environment, or
+``with plain():``, keeps every layer on its plain twin.
+Letters: B batch; H, W token grid; C channels; h heads; M window side; N = M * M.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from swin_dense.errors import UserError
-from swin_dense.ops import _window_attention_check, _window_attention_op
+from swin_dense.ops import _cpu, _gpu
+from swin_dense.ops._linear_cpu import LinearCpu, product
+from swin_dense.ops._window_attention_cpu import WindowAttentionCpu
 
-SWITCH = "SWIN_DENSE_FUSED_ATTENTION"
-"""Environment variable: 0 keeps to the plain version, 1 (or nothing) takes the kernel."""
-
-ENABLED = os.environ.get(SWITCH) or "1"
-"""The switch as it was at import; a compiled model notices when it changes."""
-
-MAX_WINDOW = 16
-"""A larger window would have to be cut into more blocks than the registers of a program hold."""
-
-HEAD_DIMS = (16, 32, 64)
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-OLDEST_TRITON = (3, 3)
-
-_VERDICTS: dict[tuple[object, ...], bool] = {}
-_Function = TypeVar("_Function", bound=Callable[..., bool])
+_enabled = os.environ.get("SWIN_DENSE_FAST", "1") != "0"
 
 
-def _constant(function: _Function) -> _Function:
-    """Have a compiler call the function while it traces, and keep the answer.
+@contextmanager
+def plain() -> Iterator[None]:
+    """Keep every layer on its plain twin inside the block."""
+    global _enabled
+    before, _enabled = _enabled, False
+    try:
+        yield
+    finally:
+        _enabled = before
 
-    As ``torch.compiler.assume_constant_result``, which imports the compiler, and that triton.
-    """
-    vars(function)["_dynamo_marked_constant"] = True
-    return function
+
+def applies(tokens: Tensor) -> bool:
+    """Whether a fast path is on for such a tensor."""
+    return _enabled and _cpu.applies(tokens)
 
 
-def applies(
-    tokens: Tensor, *, num_heads: int, window_size: int, attn_drop: nn.Module, cosine: bool = False
-) -> bool:
-    """Whether :func:`window_attention` takes the place of the plain version for these tokens.
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``inputs @ weight.T + bias``; :func:`torch.nn.functional.linear` is the plain twin.
 
     Args:
-        tokens: (B, H, W, C), what queries, keys and values are made from.
-        num_heads: h; each of C / h channels.
-        window_size: M.
-        attn_drop: dropout on the attention weights; the kernel has none.
-        cosine: whether queries and keys are compared by their cosines.
+        inputs: (..., I).
+        weight: (O, I).
+        bias: (O,) or None.
 
-    Raises:
-        UserError: the environment variable has a value other than 0 and 1.
+    Returns:
+        (..., O), in the dtype of autocast where it is on.
     """
-    if ENABLED not in ("0", "1"):
-        raise UserError(
-            f"{SWITCH} is {ENABLED!r}; expected 0 (plain window attention) or 1 (the fused kernel "
-            "where it applies). Mend or unset it."
-        )
-    if ENABLED == "0" or not has_kernels(tokens.device):
-        return False
-    dtype, kind = tokens.dtype, tokens.device.type
-    if torch.is_autocast_enabled(kind) and dtype in DTYPES:
-        dtype = torch.get_autocast_dtype(kind)
-    head_dim = tokens.shape[-1] // num_heads
-    dropout = attn_drop.training and getattr(attn_drop, "p", 0.0) > 0.0
-    return (
-        dtype in DTYPES
-        and head_dim in HEAD_DIMS
-        and window_size <= MAX_WINDOW
-        and not dropout
-        and not torch.jit.is_tracing()
-        and _agrees(tokens.device, dtype, head_dim, window_size, cosine)
-    )
+    if not applies(inputs) or inputs.numel() == 0:
+        return F.linear(inputs, weight, bias)
+    result: Tensor = LinearCpu.apply(inputs, weight, bias, _cpu.compute_dtype(inputs))
+    return result
+
+
+def linear_gelu(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the exact GELU of :func:`linear`, in one pass where no gradient is asked for."""
+    if torch.is_grad_enabled() or not applies(inputs) or inputs.numel() == 0:
+        return F.gelu(linear(inputs, weight, bias))
+    return product(inputs.to(_cpu.compute_dtype(inputs)), weight, bias, gelu=True)
 
 
 def window_attention(
+    qkv: Tensor,
+    pad: Tensor | None,
+    bias: Tensor,
+    *,
+    window_size: int,
+    shift: int,
+    scale: float,
+) -> Tensor:
+    """Attend inside (shifted) windows of a grid; call it where :func:`applies`.
+
+    A grid that is no multiple of the window is padded, and its padded places take part as tokens
+    that all have the same query, key and value. The plain twin is the layer's own path through
+    :mod:`swin_dense.ops.windows`.
+
+    Args:
+        qkv: (B, H, W, 3C): queries, keys, values, each head by head.
+        pad: (3C,) of a padded place; None for zeros.
+        bias: (h, N, N) added to the logits of each (query, key) pair.
+        window_size: side M of a window, in tokens.
+        shift: tokens that the windows are shifted by; 0 for none.
+        scale: factor of the dot products.
+
+    Returns:
+        (B, H, W, C) in the dtype of ``qkv``.
+    """
+    result: Tensor = WindowAttentionCpu.apply(
+        qkv.contiguous(), pad, bias, window_size, shift, scale
+    )
+    return result
+
+
+def has_attention_kernel(tokens: Tensor, *, num_heads: int, window_size: int, cosine: bool) -> bool:
+    """Whether :func:`attend_in_kernel` takes what is made from such tokens (B, H, W, C)."""
+    return _enabled and _gpu.applies(
+        tokens, num_heads=num_heads, window_size=window_size, cosine=cosine
+    )
+
+
+def attend_in_kernel(
     qkv: Tensor,
     pad: Tensor | None,
     table: Tensor,
@@ -94,73 +111,20 @@ def window_attention(
     shift: int,
     scale: float | Tensor,
 ) -> Tensor:
-    """Shift, cut into windows, attend, put back: one pass over (B, H, W, 3C), nothing copied.
+    """Attend like :func:`window_attention`, in one kernel on a GPU that copies nothing.
 
     Args:
-        qkv: (B, H, W, 3C) queries, keys and values of the tokens, before any padding.
-        pad: (3C) those of a padded token, which is the bias that made ``qkv``; None for zeros.
+        qkv: (B, H, W, 3C): queries, keys, values, each head by head.
+        pad: (3C,) of a padded place; None for zeros.
         table: ((2R + 1) ** 2, h) position biases of the offsets -R..R, rows first; R >= M - 1.
         num_heads: h.
-        window_size: M.
-        shift: cyclic shift in tokens, less than M.
-        scale: factor on the products of queries and keys; or (h), factors on their cosines.
+        window_size: side M of a window, in tokens.
+        shift: tokens that the windows are shifted by; 0 for none.
+        scale: factor of the dot products; or (h,), factors of the cosines.
 
     Returns:
-        (B, H, W, C).
+        (B, H, W, C) in the dtype of ``qkv``.
     """
-    scales = scale if isinstance(scale, Tensor) else None
-    out, _ = _window_attention_op.window_attention(
-        qkv,
-        None if pad is None else pad.to(qkv.dtype),
-        table,
-        scales,
-        num_heads,
-        window_size,
-        shift,
-        1.0 if isinstance(scale, Tensor) else scale,
+    return _gpu.window_attention(
+        qkv, pad, table, num_heads=num_heads, window_size=window_size, shift=shift, scale=scale
     )
-    return out
-
-
-@_constant
-def has_kernels(device: torch.device) -> bool:
-    """Whether there are kernels for this device."""
-    if device.type != "cuda" or torch.version.hip is not None:
-        return False
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return False
-    try:
-        import triton
-    except ImportError:
-        return False
-    return tuple(map(int, triton.__version__.split(".")[:2])) >= OLDEST_TRITON
-
-
-@_constant
-def _agrees(
-    device: torch.device, dtype: torch.dtype, head_dim: int, window_size: int, cosine: bool
-) -> bool:
-    """Whether the kernels compile and agree there; asked once, and a no is said aloud."""
-    key = (device, dtype, head_dim, window_size, cosine)
-    if key not in _VERDICTS:
-        try:
-            # the verdict holds for every later call, so the caller's modes must not sway it
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                torch.autocast(device.type, enabled=False),
-            ):
-                problem = _window_attention_check.disagreement(
-                    device, dtype, head_dim=head_dim, window_size=window_size, cosine=cosine
-                )
-        # no C compiler for triton's launcher, too little shared memory, ...: all end in plain torch
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        _VERDICTS[key] = problem is None
-        if problem is not None:
-            warnings.warn(
-                f"window attention runs plain, not fused, on {device} in {dtype}: {problem} "
-                f"({SWITCH}=0 silences this)",
-                stacklevel=2,
-            )
-    return _VERDICTS[key]

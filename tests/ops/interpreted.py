@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from swin_dense.layers.cosine_attention import CosineWindowAttention
 from swin_dense.layers.window_attention import ShiftedWindows, WindowAttention
-from swin_dense.ops import fused
+from swin_dense.ops import _gpu, fused
 from swin_dense.ops.windows import shifted_window_mask
 
 
@@ -63,8 +63,8 @@ def _prepare() -> None:
     from swin_dense.ops import _window_attention_triton as kernels
 
     torch.set_num_threads(1)
-    fused.has_kernels = lambda device: True
-    fused._VERDICTS = _Trusting()
+    _gpu.has_kernels = lambda device: True
+    _gpu._VERDICTS = _Trusting()
     kernels.PROGRAMS = 8
     builder, tl = triton_interpreter.InterpreterBuilder, triton_interpreter.tl
     multiply, cast = builder.create_dot, builder.cast_impl
@@ -121,17 +121,20 @@ def build(case: Case) -> tuple[ShiftedWindows, Tensor, Tensor | None]:
 
 def plain_and_fused(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the output and every gradient, by name, of the plain version and of the kernels."""
-    return _attend(case, "0"), _attend(case, "1")
+    with fused.plain():
+        plain = _attend(case)
+    return plain, _attend(case, backend=case.backend)
 
 
 def fused_results(case: Case) -> dict[str, Any]:
     """Return the output and every gradient of the kernels."""
-    return _attend(case, "1")
+    return _attend(case)
 
 
 def in_float32(case: Case) -> dict[str, Any]:
     """Return the same of the plain version, on the case's numbers but multiplied in float32."""
-    return _attend(case, "0", exact=True)
+    with fused.plain():
+        return _attend(case, exact=True)
 
 
 def own_check(window: int, cosine: bool, error: str | None) -> tuple[bool, str]:
@@ -144,7 +147,7 @@ def own_check(window: int, cosine: bool, error: str | None) -> tuple[bool, str]:
     """
     from swin_dense.ops import _window_attention_triton as kernels
 
-    right, verdicts = kernels.forward, fused._VERDICTS
+    right, verdicts = kernels.forward, _gpu._VERDICTS
 
     def wrong(*arguments: Any) -> tuple[Tensor, Tensor]:
         if error != "wrong":
@@ -152,7 +155,7 @@ def own_check(window: int, cosine: bool, error: str | None) -> tuple[bool, str]:
         out, lse = right(*arguments)
         return out + 0.001, lse
 
-    fused._VERDICTS = {}
+    _gpu._VERDICTS = {}
     if error is not None:
         kernels.forward = wrong
     try:
@@ -164,24 +167,23 @@ def own_check(window: int, cosine: bool, error: str | None) -> tuple[bool, str]:
             warnings.simplefilter("always")
             sizes = (torch.device("cpu"), torch.float32, 16, window, cosine)
             state = torch.get_rng_state()
-            verdict = fused._agrees(*sizes)
-            assert fused._agrees(*sizes) is verdict
+            verdict = _gpu._agrees(*sizes)
+            assert _gpu._agrees(*sizes) is verdict
             assert torch.equal(torch.get_rng_state(), state)
     finally:
-        kernels.forward, fused._VERDICTS = right, verdicts
+        kernels.forward, _gpu._VERDICTS = right, verdicts
     return verdict, " ".join(str(warning.message) for warning in caught)
 
 
-def _attend(case: Case, switch: str, *, exact: bool = False) -> dict[str, Any]:
+def _attend(case: Case, *, backend: str | None = None, exact: bool = False) -> dict[str, Any]:
     layer, tokens, mask = build(case)
     if exact:
         layer.float()
         tokens = tokens.detach().float().requires_grad_()
-    fused.ENABLED = switch
     run: Any = layer
-    if switch == "1" and case.backend is not None:
+    if backend is not None:
         torch._dynamo.reset()
-        run = torch.compile(layer, backend=case.backend, fullgraph=True)
+        run = torch.compile(layer, backend=backend, fullgraph=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
         out = run(tokens, mask)
     torch.manual_seed(1)
