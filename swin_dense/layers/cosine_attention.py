@@ -100,8 +100,9 @@ class CosineWindowAttention(ShiftedWindows):
 
     def _normalised(self, qkv: Tensor) -> Tensor:
         """Scale queries and keys among (..., 3C), head by head, to what the logits multiply."""
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
-        query = unit_vectors(query) * self._scale().squeeze(-1).to(qkv.dtype)
+        query, key, value = qkv.view(*qkv.shape[:-1], 3, self.num_heads, -1).unbind(-3)
+        exact = torch.promote_types(qkv.dtype, torch.float32)
+        query = (unit_vectors(query.to(exact)) * self._scale().squeeze(-1)).to(qkv.dtype)
         return torch.stack([query, unit_vectors(key), value], dim=-3).flatten(-3)
 
     def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
@@ -137,14 +138,14 @@ class CosineWindowAttention(ShiftedWindows):
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """Scale (..., C) to length 1 on the last axis, in float32; a zero vector stays zero, with zero
-    gradient.
+    """Scale (..., C) to length 1 on the last axis, at least in float32; a zero vector stays zero,
+    with zero gradient.
 
     A padded token is a zero key, for keys have no bias. Dividing by a length clamped at 1e-12, as
     the official code does, gives the same numbers in float32, but NaN in float16, where 1e-12 is 0,
     and gradients of 1e12 at the zero vector.
     """
-    exact = vectors.float()
+    exact = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     squares = exact.square().sum(dim=-1, keepdim=True)
     tiny = squares < 1e-12
     inverse = torch.where(tiny, 0.0, squares.masked_fill(tiny, 1.0).rsqrt())

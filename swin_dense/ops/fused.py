@@ -10,14 +10,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from swin_dense.ops import _cpu, _gpu
+from swin_dense.ops._cpu import compute_dtype, send_products_to_onednn
 from swin_dense.ops._linear_cpu import LinearCpu, product
 from swin_dense.ops._window_attention_cpu import WindowAttentionCpu
+
+__all__ = [
+    "applies",
+    "attend_in_kernel",
+    "compute_dtype",
+    "has_attention_kernel",
+    "linear",
+    "linear_gelu",
+    "plain",
+    "send_products_to_onednn",
+    "window_attention",
+]
 
 _enabled = os.environ.get("SWIN_DENSE_FAST", "1") != "0"
 
@@ -51,7 +65,8 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not applies(inputs) or inputs.numel() == 0:
         return F.linear(inputs, weight, bias)
-    result: Tensor = LinearCpu.apply(inputs, weight, bias, _cpu.compute_dtype(inputs))
+    multiply: Any = LinearCpu.apply
+    result: Tensor = multiply(inputs, weight, bias, compute_dtype(inputs))
     return result
 
 
@@ -59,7 +74,7 @@ def linear_gelu(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the exact GELU of :func:`linear`, in one pass where no gradient is asked for."""
     if torch.is_grad_enabled() or not applies(inputs) or inputs.numel() == 0:
         return F.gelu(linear(inputs, weight, bias))
-    return product(inputs.to(_cpu.compute_dtype(inputs)), weight, bias, gelu=True)
+    return product(inputs.to(compute_dtype(inputs)), weight, bias, gelu=True)
 
 
 def window_attention(
@@ -88,9 +103,11 @@ def window_attention(
     Returns:
         (B, H, W, C) in the dtype of ``qkv``.
     """
-    result: Tensor = WindowAttentionCpu.apply(
-        qkv.contiguous(), pad, bias, window_size, shift, scale
-    )
+    if qkv.numel() == 0:  # gradients are zero then, not absent
+        zero = 0 * (bias.sum() + (0 if pad is None else pad.sum()))
+        return qkv[..., : qkv.shape[-1] // 3] + zero.to(qkv.dtype)
+    attend: Any = WindowAttentionCpu.apply
+    result: Tensor = attend(qkv.contiguous(), pad, bias, window_size, shift, scale)
     return result
 
 
