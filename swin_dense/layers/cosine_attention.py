@@ -30,6 +30,7 @@ class CosineWindowAttention(ShiftedWindows):
     another window needs no resized table, only ``pretrained_window_size`` (0: this very window).
     """
 
+    cosine = True
     relative_position_index: Tensor
     relative_coords_table: Tensor
 
@@ -76,14 +77,19 @@ class CosineWindowAttention(ShiftedWindows):
 
     def relative_position_bias(self, window_size: int | None = None) -> Tensor:
         """Return the bias (h, N, N) of every (query, key) pair, each between 0 and 16."""
-        coords, index = self.relative_coords_table, self.relative_position_index
+        index = self.relative_position_index
         if window_size is not None and window_size != self.window_size:
-            coords = log_spaced_offsets(window_size, self.pretrained_window_size).to(coords)
             index = relative_position_index(window_size).to(index.device)
-        table = self.cpb_mlp(coords).view(-1, self.num_heads)
-        pairs = table[index.flatten()].view(*index.shape, -1)
+        pairs = self._bias_table(window_size)[index.flatten()].view(*index.shape, -1)
         # (N, N, h) -> (h, N, N)
         return 16 * torch.sigmoid(pairs.permute(2, 0, 1))
+
+    def _bias_table(self, window_size: int | None = None) -> Tensor:
+        """Return the network's ((2M - 1) ** 2, h) outputs, one row for each offset."""
+        coords = self.relative_coords_table
+        if window_size is not None and window_size != self.window_size:
+            coords = log_spaced_offsets(window_size, self.pretrained_window_size).to(coords)
+        return self.cpb_mlp(coords).view(-1, self.num_heads)
 
     def scaled_for_products(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, float]:
         """Return (B, H, W, 3C) with unit queries and keys, the scale in the queries, and a zero
@@ -98,6 +104,19 @@ class CosineWindowAttention(ShiftedWindows):
         exact = torch.promote_types(qkv.dtype, torch.float32)
         query = (unit_vectors(query.to(exact)) * self._scale().squeeze(-1)).to(qkv.dtype)
         return torch.stack([query, unit_vectors(key), value], dim=-3).flatten(-3)
+
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        bias = self._qkv_bias()
+        return fused.attend_in_kernel(
+            fused.linear(tokens, self.qkv.weight, bias),
+            bias,
+            16 * torch.sigmoid(self._bias_table(window_size)),
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self._scale().flatten(),
+        )
 
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C); keys have no bias."""

@@ -30,6 +30,7 @@ class ShiftedWindows(nn.Module):
     window of its own size, without a shift (the "classification" semantics).
     """
 
+    cosine = False
     attn_drop: nn.Module
     proj: nn.Module
     proj_drop: nn.Module
@@ -56,6 +57,10 @@ class ShiftedWindows(nn.Module):
         """
         raise NotImplementedError
 
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        raise NotImplementedError
+
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C): queries, keys, values."""
         raise NotImplementedError
@@ -73,7 +78,13 @@ class ShiftedWindows(nn.Module):
     def is_fused(self, tokens: Tensor) -> bool:
         """Whether the fast path takes these tokens; it has no dropout of attention weights."""
         drops = self.training and getattr(self.attn_drop, "p", 0.0) > 0.0
-        return not drops and fused.applies(tokens)
+        return not drops and (fused.attends(tokens) or self._has_kernel(tokens))
+
+    def _has_kernel(self, tokens: Tensor) -> bool:
+        window, _ = self.window_and_shift((tokens.shape[1], tokens.shape[2]))
+        return fused.has_attention_kernel(
+            tokens, num_heads=self.num_heads, window_size=window, cosine=self.cosine
+        )
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend inside windows; ``mask`` (nW, N, N) belongs to the padded, shifted grid.
@@ -88,6 +99,9 @@ class ShiftedWindows(nn.Module):
         """
         height, width = tokens.shape[1:3]
         window, shift = self.window_and_shift((height, width))
+        if self.is_fused(tokens) and self._has_kernel(tokens):
+            mixed = self.attend_in_kernel(tokens, window, shift)
+            return self.proj_drop(self.proj(mixed))
         if self.is_fused(tokens):
             qkv, pad, scale = self.scaled_for_products(tokens)
             bias = self.relative_position_bias(window)
@@ -173,6 +187,18 @@ class WindowAttention(ShiftedWindows):
     def scaled_for_products(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, float]:
         """Return queries, keys and values (B, H, W, 3C), their biases, and the scale."""
         return self.qkv(tokens), self.qkv.bias, self.scale
+
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        return fused.attend_in_kernel(
+            self.qkv(tokens),
+            self.qkv.bias,
+            self.relative_position_bias_table,
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self.scale,
+        )
 
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C)."""

@@ -27,6 +27,13 @@ def applies(tensor: Tensor) -> bool:
     )
 
 
+def attends(tokens: Tensor) -> bool:
+    """Whether the CPU's window attention takes ``tokens``; it does in a compiled graph too."""
+    if torch.compiler.is_compiling():
+        return tokens.device.type == "cpu" and compute_dtype(tokens) in DTYPES
+    return applies(tokens)
+
+
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype that a matrix product of ``tensor`` runs in: autocast's where it is on."""
     kind = tensor.device.type
