@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
-from swin_dense.checkpoints.keys import LAYOUTS
+from swin_dense.checkpoints.families.swin import LAYOUTS
 
 DEPTHS = (2, 2, 2, 2)
 HEADS = (1, 2, 4, 8)
