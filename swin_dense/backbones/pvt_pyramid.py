@@ -260,7 +260,6 @@ def positions_on_grid(table: Tensor, side: int, grid_hw: tuple[int, int]) -> Ten
     if grid_hw == (side, side):
         return square
     exact = square.to(torch.promote_types(table.dtype, torch.float32))
-    with torch.autocast(table.device.type, enabled=False):
-        # (1, side, side, C) -> (1, C, side, side) -> (1, C, H, W)
-        resized = F.interpolate(exact.permute(0, 3, 1, 2), size=grid_hw, mode="bilinear")
+    # (1, side, side, C) -> (1, C, side, side) -> (1, C, H, W)
+    resized = F.interpolate(exact.permute(0, 3, 1, 2), size=grid_hw, mode="bilinear")
     return resized.permute(0, 2, 3, 1).to(table.dtype)  # (1, C, H, W) -> (1, H, W, C)
