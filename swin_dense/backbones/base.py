@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -32,6 +32,7 @@ class Backbone(BaseModule):
     Attributes:
         checkpoint_family: whose official names the parameters have, a row of
             :data:`swin_dense.checkpoints.families.MODULES`.
+        architectures: the options that each published ``arch`` stands for.
         out_channels: channels of each map that leaves.
         out_strides: pixels of the input per cell, for each map that leaves.
 
@@ -41,6 +42,7 @@ class Backbone(BaseModule):
     """
 
     checkpoint_family: ClassVar[str]
+    architectures: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]
 
