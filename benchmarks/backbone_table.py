@@ -5,7 +5,9 @@
 Parameters and multiply-accumulates are counted at 800x1280 pixels without running anything. Time
 and memory are measured at 512x512, each size in a process of its own: the best forward pass of
 several in evaluation mode, and the most memory that a forward and backward pass in training mode
-needs above what the process had before the model was built. Writes ``results/backbones.json`` and
+needs above what the process had before the model was built. Time is that of the processor, which
+other programs disturb less than the clock on the wall; with one thread the two are equal on a quiet
+machine. Writes ``results/backbones.json`` and
 the table in ``docs/backbones.md``; sizes that are not measured this time keep their figures.
 """
 
@@ -82,9 +84,9 @@ def measure(name: str, arch: str, rounds: int, threads: int) -> dict[str, float]
     seconds = []
     with torch.inference_mode():
         for _ in range(rounds):
-            start = time.perf_counter()
+            start = time.process_time()
             model(images)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     torch.stack([feature.mean() for feature in model.train()(images)]).sum().backward()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
     return {"forward_s": round(min(seconds), 2), "training_mib": round((peak - before) / 1024)}
@@ -93,7 +95,7 @@ def measure(name: str, arch: str, rounds: int, threads: int) -> dict[str, float]
 def table(results: dict[str, Any]) -> str:
     """Return the table in Markdown, with what it was measured on."""
     lines = [
-        '| `type="swin_dense...."` | `arch` | parameters | MACs | forward | training memory |',
+        '| `type="swin_dense...."` | `arch` | parameters | MACs | forward, processor time | training memory |',
         "|---|---|---:|---:|---:|---:|",
     ]
     for key, (name, arch) in variants().items():

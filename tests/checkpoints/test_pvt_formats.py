@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import swin_dense
 from swin_dense import UserError, load_pretrained
+from swin_dense.checkpoints.convert import convert
 from swin_dense.checkpoints.families.pvt import FAMILY, LAYOUTS, resize_positions
 from swin_dense.checkpoints.formats import recognise, recognise_any
 from tests.checkpoints.peers import assert_close, timm_module, v1
@@ -267,3 +268,8 @@ def test_a_whole_state_dict_of_mmdet_loads_strictly(parity: ModuleType) -> None:
     assert whole["head"].weight.sum() == 4
     official["pos_embed4"][:, 0] = 0
     assert_holds(whole["backbone"], official)
+
+
+def test_converting_a_pvt_says_that_only_swin_is_converted(parity: ModuleType) -> None:
+    with pytest.raises(UserError, match="it is a PVT, and only Swin is converted"):
+        convert(official_state("v2", parity), "timm")
