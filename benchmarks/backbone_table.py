@@ -95,7 +95,8 @@ def measure(name: str, arch: str, rounds: int, threads: int) -> dict[str, float]
 def table(results: dict[str, Any]) -> str:
     """Return the table in Markdown, with what it was measured on."""
     lines = [
-        '| `type="swin_dense...."` | `arch` | parameters | MACs | forward, processor time | training memory |',
+        '| `type="swin_dense...."` | `arch` | parameters | MACs | forward, processor time '
+        "| training memory |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for key, (name, arch) in variants().items():
