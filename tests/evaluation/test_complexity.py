@@ -147,6 +147,21 @@ def test_the_hosts_own_swin_counts_as_ours_does() -> None:
     assert total.macs == pytest.approx(ours.macs, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "options", [dict(type="PVT"), dict(type="SwinTransformer", use_abs_pos_embed=True)]
+)
+def test_position_embeddings_that_are_resized_can_be_counted(options: dict[str, object]) -> None:
+    cfg = load_config(runs.MASK_RCNN)
+    cfg.model.backbone = {**options, "type": f"swin_dense.{options['type']}", "arch": "tiny"}
+    if options["type"] == "PVT":
+        cfg.model.neck.in_channels = [64, 128, 320, 512]
+    costs = {cost.name: cost for cost in count_config(cfg, (128, 160))}
+    plain = costs_of(runs.MASK_RCNN)["backbone"].parameters
+    expected = 12_714_752 if options["type"] == "PVT" else plain + 96 * 56 * 56
+    assert costs["backbone"].parameters == expected
+    assert costs["backbone"].macs > 1e9
+
+
 def test_what_cannot_be_counted_is_named() -> None:
     with pytest.raises(UserError, match="Linear has no backbone"):
         count_model(nn.Linear(1, 1), (8, 8))
