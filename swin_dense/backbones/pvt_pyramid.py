@@ -29,6 +29,7 @@ from swin_dense.errors import UserError
 from swin_dense.layers.drop_path import DropPath
 from swin_dense.layers.patch import ConvEmbed
 from swin_dense.layers.spatial_reduction import SpatialReductionAttention
+from swin_dense.ops.fused import compute_dtype
 
 NUM_HEADS = (1, 2, 5, 8)
 SR_RATIOS = (8, 4, 2, 1)
@@ -58,8 +59,9 @@ class PVTBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        dtype = compute_dtype(tokens)
+        tokens = self.drop_path.residual(tokens, lambda kept: self.attn(self.norm1(kept)), dtype)
+        return self.drop_path.residual(tokens, lambda kept: self.mlp(self.norm2(kept)), dtype)
 
 
 class PVTPyramid(Backbone):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
+
 
 class DepthwiseConv(nn.Module):
     """A 3x3 convolution of each channel by itself; zeros stand around the grid."""
@@ -43,10 +45,10 @@ class ConvMlp(nn.Module):
     ) -> None:
         super().__init__()
         self.relu_first = relu_first
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.dwconv = DepthwiseConv(hidden_dim)
         self.act = activation()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
+
 POOLED_SIDE = 7
 """Side of the grid that the linear kind pools to, whatever the image."""
 
@@ -49,9 +51,9 @@ class SpatialReductionAttention(nn.Module):
         self.linear = linear
         self.reduces = linear or sr_ratio > 1
         self.attn_drop_rate = attn_drop_rate
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim, bias=qkv_bias)
+        self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
         if self.reduces:
             side = 1 if linear else sr_ratio
@@ -61,12 +63,11 @@ class SpatialReductionAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
         batch, height, width, channels = tokens.shape
-        queries = self.q(tokens).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
-        pairs = self.kv(self.reduce(tokens) if self.reduces else tokens)
-        # (B, h, w, 2C) -> (2, B, N, hw, D)
-        keys, values = pairs.view(batch, -1, 2, self.num_heads, channels // self.num_heads).permute(
-            2, 0, 3, 1, 4
-        )
+        heads, size = self.num_heads, channels // self.num_heads
+        queries = self.q(tokens).view(batch, height * width, heads, size).transpose(1, 2)
+        pairs = self.kv(self.reduce(tokens) if self.reduces else tokens).flatten(1, 2)
+        # (B, hw, 2C) -> (2, B, N, hw, D)
+        keys, values = pairs.unflatten(2, (2, heads, size)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(
             queries, keys, values, dropout_p=self.attn_drop_rate if self.training else 0.0
         )

@@ -12,6 +12,7 @@ from torch import nn
 import swin_dense
 from swin_dense import UserError, load_pretrained
 from swin_dense.backbones.base import Backbone
+from swin_dense.layers.drop_path import DropPath
 from swin_dense.registry import MODELS
 from tests.backbones.zoo import NAMES, ZOO, build, class_name, weighted_sum
 
@@ -90,6 +91,20 @@ def test_every_published_arch_builds_and_another_name_is_refused(name: str) -> N
         assert len(model.out_channels) == len(model.out_strides)
     with pytest.raises(UserError, match=r"arch='no_such_arch'.*expected one of"):
         kind("no_such_arch")
+
+
+@every_backbone
+def test_a_step_in_which_every_branch_is_dropped_still_counts(name: str) -> None:
+    model = build(name, drop_path_rate=0.999)
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.999
+    maps = model(torch.randn(2, 3, *RAGGED))
+    assert all(feature.isfinite().all() for feature in maps)
+    weighted_sum(maps).backward()
+    for key, parameter in model.named_parameters():
+        if not key.startswith(ZOO[name].unused):
+            assert parameter.grad is not None, f"no gradient for {key}"
 
 
 FREEZING = [(name, count) for name, entry in ZOO.items() for count in entry.frozen]
