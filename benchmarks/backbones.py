@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
-from swin_dense.checkpoints.keys import LAYOUTS
+from swin_dense.checkpoints.families.swin import LAYOUTS
 from swin_dense.errors import UserError
 from tests.checkpoints.peers import timm_class
 

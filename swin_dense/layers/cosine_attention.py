@@ -100,7 +100,8 @@ class CosineWindowAttention(ShiftedWindows):
 
     def _normalised(self, qkv: Tensor) -> Tensor:
         """Scale queries and keys among (..., 3C), head by head, to what the logits multiply."""
-        query, key, value = qkv.view(*qkv.shape[:-1], 3, self.num_heads, -1).unbind(-3)
+        size = qkv.shape[-1] // (3 * self.num_heads)
+        query, key, value = qkv.view(*qkv.shape[:-1], 3, self.num_heads, size).unbind(-3)
         exact = torch.promote_types(qkv.dtype, torch.float32)
         query = (unit_vectors(query.to(exact)) * self._scale().squeeze(-1)).to(qkv.dtype)
         return torch.stack([query, unit_vectors(key), value], dim=-3).flatten(-3)
