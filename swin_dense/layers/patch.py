@@ -96,8 +96,8 @@ class PatchMerging(nn.Module):
         """Map (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
         tokens = pad_to_multiple(tokens, 2)
         # (B, H, W, C) -> (B, H/2, row, W/2, column, C) -> (B, H/2, W/2, column, row, C)
-        blocks = tokens.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
-        joined = blocks.flatten(3)
+        blocks = tokens.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # type: ignore[no-untyped-call]
+        joined = blocks.permute(0, 1, 3, 4, 2, 5).flatten(3)
         if self.norm_last:
             return self.norm(self.reduction(joined))
         return self.reduction(self.norm(joined))
