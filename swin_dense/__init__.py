@@ -15,6 +15,7 @@ from swin_dense.version import __version__
 
 if TYPE_CHECKING:
     from swin_dense import ops
+    from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
     from swin_dense.checkpoints.load import load_pretrained
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadReport",
     "Predictor",
+    "ScalableViT",
     "SwinTransformer",
     "SwinTransformerV2",
     "UserError",
@@ -36,6 +38,7 @@ __all__ = [
 _HOME = {
     "LoadReport": "swin_dense.checkpoints.report",
     "Predictor": "swin_dense.inference.predictor",
+    "ScalableViT": "swin_dense.backbones.scalable_vit",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "UserError": "swin_dense.errors",

@@ -14,6 +14,7 @@ from swin_dense.checkpoints.families.family import Family
 from swin_dense.errors import UserError
 
 MODULES = {
+    "scalable_vit": "swin_dense.checkpoints.families.scalable_vit",
     "swin": "swin_dense.checkpoints.families.swin",
 }
 """The module of each family, by the name that its backbones have as ``checkpoint_family``."""
