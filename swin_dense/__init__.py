@@ -15,6 +15,7 @@ from swin_dense.version import __version__
 
 if TYPE_CHECKING:
     from swin_dense import ops
+    from swin_dense.backbones.focal import FocalTransformer
     from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from swin_dense.inference.predictor import Predictor
 
 __all__ = [
+    "FocalTransformer",
     "LoadReport",
     "Predictor",
     "ScalableViT",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "FocalTransformer": "swin_dense.backbones.focal",
     "LoadReport": "swin_dense.checkpoints.report",
     "Predictor": "swin_dense.inference.predictor",
     "ScalableViT": "swin_dense.backbones.scalable_vit",

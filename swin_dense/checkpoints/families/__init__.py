@@ -14,6 +14,7 @@ from swin_dense.checkpoints.families.family import Family
 from swin_dense.errors import UserError
 
 MODULES = {
+    "focal": "swin_dense.checkpoints.families.focal",
     "scalable_vit": "swin_dense.checkpoints.families.scalable_vit",
     "swin": "swin_dense.checkpoints.families.swin",
 }

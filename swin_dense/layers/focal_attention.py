@@ -1,0 +1,156 @@
+"""Focal self-attention: fine keys nearby, pooled keys further away.
+
+Source: Focal Transformer (https://arxiv.org/abs/2107.00641), section 3.2.
+Letters: B batch; H, W token grid; C channels; M window side; N = M * M; nW windows an image; h
+heads; e tokens that a window is expanded by; F side of the neighbourhood of pooled windows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from swin_dense.ops.focal import (
+    bias_sources,
+    expanded_windows,
+    join_biases,
+    neighbours,
+    pooled_bias_index,
+    pooled_mask,
+    pooled_neighbourhoods,
+)
+from swin_dense.ops.windows import relative_position_index, window_partition, window_reverse
+
+
+class FocalAttention(nn.Module):
+    """The tokens of each window attend to the window, the ring around it, and pooled windows.
+
+    Beyond the border of the map the ring goes on at the opposite border; pooled windows beyond it
+    are masked. Keys and values of a window are cut from the map by strided views, so that nothing is
+    rolled, and tokens that the official code lists twice are held once; ``ops/focal.py`` says why
+    that is the same. With dropout on attention the two copies are dropped together.
+
+    Args:
+        dim: C.
+        num_heads: h.
+        window_size: M.
+        expand: e; 0 leaves the ring out.
+        reach: F, odd; 0 leaves the pooled windows out.
+    """
+
+    relative_position_index: Tensor
+    bias_sources: Tensor
+    relative_position_index_0: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        window_size: int,
+        expand: int,
+        reach: int,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        attn_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.expand = expand
+        self.reach = reach
+        self.scale = qk_scale if qk_scale is not None else (dim // num_heads) ** -0.5
+        area = window_size**2
+
+        def table(*shape: int) -> nn.Parameter:
+            return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+        self.relative_position_bias_table = table((2 * window_size - 1) ** 2, num_heads)
+        self._derive("relative_position_index", relative_position_index(window_size))
+        if expand:
+            around = len(neighbours(window_size, expand))
+            self.relative_position_bias_table_to_neighbors = table(1, num_heads, area, around)
+            self._derive("bias_sources", bias_sources(window_size, expand))
+        if reach:
+            self.relative_position_bias_table_to_windows = nn.ParameterList(
+                [table(num_heads, (window_size + reach - 1) ** 2)]
+            )
+            self._derive("relative_position_index_0", pooled_bias_index(window_size, reach))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop_rate)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop_rate)
+
+    def _derive(self, name: str, value: Tensor) -> None:
+        self.register_buffer(name, value, persistent=False)
+
+    def position_bias(self) -> Tensor:
+        """Return the bias (h, N, K) of every query and key; window and ring, then pooled."""
+        index = self.relative_position_index
+        pairs = self.relative_position_bias_table[index.flatten()]
+        bias = pairs.view(*index.shape, -1).permute(2, 0, 1)  # (N, N, h) -> (h, N, N)
+        if self.expand:
+            around = self.relative_position_bias_table_to_neighbors[0]
+            bias = join_biases(bias, around, self.bias_sources)
+        if self.reach:
+            to_windows = self.relative_position_bias_table_to_windows[0]
+            bias = torch.cat([bias, to_windows[:, self.relative_position_index_0]], dim=-1)
+        return bias
+
+    def forward(self, tokens: Tensor, pooled: Tensor | None) -> Tensor:
+        """Attend.
+
+        Args:
+            tokens: (B, H, W, C); H and W are multiples of M.
+            pooled: (B, H / M, W / M, C), needed where ``reach`` is not 0.
+
+        Returns:
+            (B, H, W, C).
+        """
+        grid_hw, channels = (tokens.shape[1], tokens.shape[2]), tokens.shape[3]
+        query, fine = self.qkv(tokens).split([channels, 2 * channels], dim=-1)
+        key, value = self._keys_values(fine, pooled)
+        # (B * nW, N, C) -> (B * nW, h, N, C / h)
+        query = window_partition(query, self.window_size).unflatten(-1, (self.num_heads, -1))
+        logits = (query.transpose(1, 2) * self.scale) @ key.transpose(-2, -1)
+        logits = logits + self.position_bias().to(logits.dtype)
+        if pooled is not None:
+            logits = self._mask_pooled(logits, (pooled.shape[1], pooled.shape[2]))
+        weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
+        # (B * nW, h, N, C / h) -> (B * nW, N, C)
+        mixed = (weights @ value).transpose(1, 2).flatten(2)
+        output: Tensor = self.proj_drop(self.proj(window_reverse(mixed, self.window_size, grid_hw)))
+        return output
+
+    def _keys_values(self, fine: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return keys and values, each (B * nW, h, K, C / h).
+
+        Args:
+            fine: keys and values of the tokens, (B, H, W, 2C).
+        """
+        key_channels = fine.shape[3] // (2 * self.num_heads)
+        parts = [expanded_windows(fine, self.window_size, self.expand)]
+        if pooled is not None:
+            assert self.reach, "pooled windows were given to attention that has none"
+            coarse = self.qkv(pooled)[..., pooled.shape[3] :]
+            parts.append(pooled_neighbourhoods(coarse, self.reach))
+        # (B, H / M, W / M, 2C, E, E) -> (B * nW, 2, h, E * E, C / h)
+        keys_values = torch.cat(
+            [
+                part.permute(0, 1, 2, 4, 5, 3)
+                .reshape(-1, part.shape[4] ** 2, 2, self.num_heads, key_channels)
+                .permute(0, 2, 3, 1, 4)
+                for part in parts
+            ],
+            dim=3,
+        )
+        key, value = keys_values.unbind(1)
+        return key, value
+
+    def _mask_pooled(self, logits: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """Mask pooled windows beyond the border in the last columns of (B * nW, h, N, K)."""
+        mask = pooled_mask(grid_hw, self.reach, device=logits.device).to(logits.dtype)
+        mask = torch.nn.functional.pad(mask, (logits.shape[-1] - mask.shape[-1], 0))
+        # (B * nW, h, N, K) -> (B, nW, h, N, K)
+        return (logits.unflatten(0, (-1, mask.shape[0])) + mask[:, None, None]).flatten(0, 1)
