@@ -7,9 +7,13 @@ heads; e tokens that a window is expanded by; F side of the neighbourhood of poo
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.ops.dot_product import attend
 from swin_dense.ops.focal import (
     bias_sources,
     expanded_windows,
@@ -20,6 +24,9 @@ from swin_dense.ops.focal import (
     pooled_neighbourhoods,
 )
 from swin_dense.ops.windows import relative_position_index, window_partition, window_reverse
+
+FUSED_WINDOWS = 64
+"""Windows whose biases are laid out at once: 3 MB a head at 49 x 218 float32."""
 
 
 class FocalAttention(nn.Module):
@@ -113,15 +120,58 @@ class FocalAttention(nn.Module):
         key, value = self._keys_values(fine, pooled)
         # (B * nW, N, C) -> (B * nW, h, N, C / h)
         query = window_partition(query, self.window_size).unflatten(-1, (self.num_heads, -1))
-        logits = (query.transpose(1, 2) * self.scale) @ key.transpose(-2, -1)
-        logits = logits + self.position_bias().to(logits.dtype)
+        query, bias = query.transpose(1, 2), self.position_bias()
+        mask = None
         if pooled is not None:
-            logits = self._mask_pooled(logits, (pooled.shape[1], pooled.shape[2]))
-        weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
+            pooled_hw = (pooled.shape[1], pooled.shape[2])
+            mask = pooled_mask(pooled_hw, self.reach, device=tokens.device)
+            mask = F.pad(mask, (bias.shape[-1] - mask.shape[-1], 0))
+        recorded = torch.is_grad_enabled() or (self.training and self.attn_drop.p > 0)
+        mix = self.attend_recorded if recorded else self.attend_fused
         # (B * nW, h, N, C / h) -> (B * nW, N, C)
-        mixed = (weights @ value).transpose(1, 2).flatten(2)
+        mixed = mix(query, key, value, bias, mask).transpose(1, 2).flatten(2)
         output: Tensor = self.proj_drop(self.proj(window_reverse(mixed, self.window_size, grid_hw)))
         return output
+
+    def attend_recorded(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Attend with a record for the backward pass; torch's fused kernels give no gradient to a
+        bias.
+
+        Args:
+            query: (B * nW, h, N, C / h).
+            key, value: (B * nW, h, K, C / h).
+            bias: (h, N, K).
+            mask: (nW, K), or None.
+
+        Returns:
+            (B * nW, h, N, C / h).
+        """
+        logits = (query * self.scale) @ key.transpose(-2, -1)
+        logits += bias.to(logits.dtype)
+        if mask is not None:
+            # (B * nW, h, N, K) -> (B, nW, h, N, K)
+            per_image = logits.unflatten(0, (-1, mask.shape[0]))
+            per_image += mask[:, None, None].to(logits.dtype)
+        weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
+        return cast(Tensor, weights @ value)
+
+    def attend_fused(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Do the same by torch's fused kernels, without a record and without all weights at once.
+
+        They take bias and mask as one tensor for each window: a few windows at a time.
+        """
+        bias = bias.to(query.dtype)
+        if mask is None:
+            parts = iter([(query, key, value, bias[None])])
+        else:
+            mask = mask.to(bias).repeat(query.shape[0] // mask.shape[0], 1)[:, None, None]
+            several = (part.split(FUSED_WINDOWS) for part in (query, key, value, mask))
+            parts = ((q, k, v, bias + own) for q, k, v, own in zip(*several, strict=True))
+        return torch.cat([attend(q, k, v, scale=self.scale, bias=own) for q, k, v, own in parts])
 
     def _keys_values(self, fine: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return keys and values, each (B * nW, h, K, C / h).
@@ -147,10 +197,3 @@ class FocalAttention(nn.Module):
         )
         key, value = keys_values.unbind(1)
         return key, value
-
-    def _mask_pooled(self, logits: Tensor, grid_hw: tuple[int, int]) -> Tensor:
-        """Mask pooled windows beyond the border in the last columns of (B * nW, h, N, K)."""
-        mask = pooled_mask(grid_hw, self.reach, device=logits.device).to(logits.dtype)
-        mask = torch.nn.functional.pad(mask, (logits.shape[-1] - mask.shape[-1], 0))
-        # (B * nW, h, N, K) -> (B, nW, h, N, K)
-        return (logits.unflatten(0, (-1, mask.shape[0])) + mask[:, None, None]).flatten(0, 1)

@@ -53,7 +53,12 @@ FAMILY = Family(
         )
     },
     geometry=geometry,
-    derived=re.compile(r"(relative_position_index(_\d+)?|valid_ind_(rolled|unfold_\d+)|attn_mask)$"),
-    dense_only=re.compile(r"^norm\d+\.(weight|bias)$"),
+    derived=re.compile(
+        r"(relative_position_index(_\d+)?|valid_ind_(rolled|unfold_\d+)|attn_mask)$"
+    ),
+    dense_only=re.compile(
+        r"^norm\d+\.(weight|bias)$|"
+        r"^layers\.3\.blocks\.\d+\.attn\.relative_position_bias_table_to_neighbors$"
+    ),
     fit=_fit,
 )
