@@ -77,8 +77,8 @@ class FocalPatchEmbed(nn.Module):
 class FocalBlock(nn.Module):
     """Pre-norm focal attention and perceptron, each with a residual path.
 
-    A grid that is no multiple of the window is padded with zero tokens, and these take part like any
-    other: as keys, as queries whose result is cut off, and in the pooled windows.
+    A grid that is no multiple of the window is padded with zero tokens, and these take part like
+    any other: as keys, as queries whose result is cut off, and in the pooled windows.
     """
 
     gamma_1: nn.Parameter | None

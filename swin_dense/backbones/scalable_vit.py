@@ -317,5 +317,5 @@ def _check_sizes(
         if narrow < 1 or narrow % heads:
             raise UserError(
                 f"{owner}: channel_ratios[{index}]={ratio} of {width} channels are {narrow}, which "
-                f"num_heads[{index}]={heads} does not divide. Choose a ratio whose channels it does."
+                f"num_heads[{index}]={heads} does not divide. Choose another ratio."
             )

@@ -33,9 +33,9 @@ class FocalAttention(nn.Module):
     """The tokens of each window attend to the window, the ring around it, and pooled windows.
 
     Beyond the border of the map the ring goes on at the opposite border; pooled windows beyond it
-    are masked. Keys and values of a window are cut from the map by strided views, so that nothing is
-    rolled, and tokens that the official code lists twice are held once; ``ops/focal.py`` says why
-    that is the same. With dropout on attention the two copies are dropped together.
+    are masked. Keys and values of a window are cut from the map by strided views, so that nothing
+    is rolled, and tokens that the official code lists twice are held once; ``ops/focal.py`` says
+    why that is the same. With dropout on attention the two copies are dropped together.
 
     Args:
         dim: C.
@@ -119,9 +119,9 @@ class FocalAttention(nn.Module):
         query, fine = self.qkv(tokens).split([channels, 2 * channels], dim=-1)
         key, value = self._keys_values(fine, pooled)
         # (B * nW, N, C) -> (B * nW, h, N, C / h)
-        query = window_partition(query, self.window_size).unflatten(-1, (self.num_heads, -1))
-        query, bias = query.transpose(1, 2), self.position_bias()
-        mask = None
+        query = window_partition(query, self.window_size)
+        query = query.view(*query.shape[:2], self.num_heads, -1).transpose(1, 2)
+        bias, mask = self.position_bias(), None
         if pooled is not None:
             pooled_hw = (pooled.shape[1], pooled.shape[2])
             mask = pooled_mask(pooled_hw, self.reach, device=tokens.device)
@@ -152,7 +152,7 @@ class FocalAttention(nn.Module):
         logits += bias.to(logits.dtype)
         if mask is not None:
             # (B * nW, h, N, K) -> (B, nW, h, N, K)
-            per_image = logits.unflatten(0, (-1, mask.shape[0]))
+            per_image = logits.view(-1, mask.shape[0], *logits.shape[1:])
             per_image += mask[:, None, None].to(logits.dtype)
         weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
         return cast(Tensor, weights @ value)
@@ -169,7 +169,7 @@ class FocalAttention(nn.Module):
             parts = iter([(query, key, value, bias[None])])
         else:
             mask = mask.to(bias).repeat(query.shape[0] // mask.shape[0], 1)[:, None, None]
-            several = (part.split(FUSED_WINDOWS) for part in (query, key, value, mask))
+            several = [torch.split(part, FUSED_WINDOWS) for part in (query, key, value, mask)]
             parts = ((q, k, v, bias + own) for q, k, v, own in zip(*several, strict=True))
         return torch.cat([attend(q, k, v, scale=self.scale, bias=own) for q, k, v, own in parts])
 

@@ -98,7 +98,7 @@ class ScalableSelfAttention(nn.Module):
 
     def _split_heads(self, part: Tensor) -> Tensor:
         # (B, N, C) -> (B, h, N, C / h)
-        return part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return part.view(*part.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class InteractiveWindowAttention(nn.Module):
@@ -152,9 +152,8 @@ class InteractiveWindowAttention(nn.Module):
     def _attend(self, windows: Tensor) -> Tensor:
         """Map (B * nW, M * M, 3C) to (B * nW, M * M, C)."""
         # (B * nW, N, 3C) -> (3, B * nW, h, N, C / h)
-        query, key, value = (
-            windows.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        )
+        split = windows.view(*windows.shape[:2], 3, self.num_heads, -1)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(
             query,
             key,
