@@ -16,6 +16,8 @@ from swin_dense.version import __version__
 if TYPE_CHECKING:
     from swin_dense import ops
     from swin_dense.backbones.focal import FocalTransformer
+    from swin_dense.backbones.pvt import PVT
+    from swin_dense.backbones.pvt_v2 import PVTv2
     from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FocalTransformer",
+    "PVT",
     "LoadReport",
+    "PVTv2",
     "Predictor",
     "ScalableViT",
     "SwinTransformer",
@@ -40,6 +44,8 @@ __all__ = [
 _HOME = {
     "FocalTransformer": "swin_dense.backbones.focal",
     "LoadReport": "swin_dense.checkpoints.report",
+    "PVT": "swin_dense.backbones.pvt",
+    "PVTv2": "swin_dense.backbones.pvt_v2",
     "Predictor": "swin_dense.inference.predictor",
     "ScalableViT": "swin_dense.backbones.scalable_vit",
     "SwinTransformer": "swin_dense.backbones.swin",

@@ -1,6 +1,8 @@
-"""Images to tokens, and four tokens to one: the layers between Swin's stages.
+"""Images to tokens, and many tokens to one: the layers between the stages of Swin and PVT.
 
-Source: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.1.
+Sources: Swin Transformer (https://arxiv.org/abs/2103.14030), section 3.1; PVT
+(https://arxiv.org/abs/2102.12122), section 3.2; PVT v2 (https://arxiv.org/abs/2106.13797), section
+3.1.
 Letters: B batch; H, W token grid; C channels.
 """
 
@@ -40,6 +42,33 @@ class PatchEmbed(nn.Module):
         # (B, C, H, W) -> (B, H, W, C)
         tokens = self.proj(images).permute(0, 2, 3, 1)
         return self.norm(tokens) if self.norm is not None else tokens
+
+
+class ConvEmbed(nn.Module):
+    """A strided convolution and a LayerNorm, as PVT goes from one grid to the next.
+
+    With ``kernel_size == stride`` and no padding what does not fill a patch is dropped (PVT v1);
+    with an odd kernel and ``padding == kernel_size // 2`` patches overlap and sides are rounded up
+    (PVT v2).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        padding: int = 0,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, embed_dims, kernel_size, stride=stride, padding=padding)
+        self.norm = norm(embed_dims)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to tokens (B, H', W', C)."""
+        return self.norm(self.proj(grid).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
 
 
 class PatchMerging(nn.Module):

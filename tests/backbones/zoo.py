@@ -44,6 +44,7 @@ class Entry:
         subset: ``out_indices`` for the test of a choice of maps; None where there is no choice.
         unused: beginnings of names that rightly get no gradient.
         awake: prepares fresh weights under which every part of the model counts.
+        kind: the class, where one has several entries; else it is the entry's name.
     """
 
     options: Mapping[str, Any]
@@ -54,6 +55,7 @@ class Entry:
     subset: tuple[int, ...] | None = (1, 3)
     unused: tuple[str, ...] = ()
     awake: Callable[[nn.Module], object] = field(default=lambda model: None)
+    kind: str | None = None
 
 
 def _awake_post_norms(model: nn.Module) -> None:
@@ -77,6 +79,16 @@ _SWIN_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
 ]
 _SWIN = dict(embed_dims=16, depths=(2, 2, 1, 1), num_heads=(1, 2, 4, 8), use_abs_pos_embed=True)
 
+_PVT_SIZES = ((64, 96), (97, 130), (33, 71), (32, 32))
+_PVT_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(num_heads=(1, 2)), ["num_layers=(2, 1, 1, 2) for 4 stages", "num_heads=(1, 2)"]),
+    (dict(sr_ratios=(8, 4, 2, 0)), ["sr_ratios=(8, 4, 2, 0)", "at least 1"]),
+    (dict(out_indices=(2, 1)), ["(2, 1)", "ascending"]),
+]
+_PVT_V2_FROZEN = {
+    0: ("patch_embed1.",),
+    2: tuple(f"{part}{stage}." for part in ("patch_embed", "block", "norm") for stage in (1, 2)),
+}
 _PYRAMID_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
     (dict(num_heads=(5, 2, 4, 8)), ["16 channels", "num_heads[0]=5"]),
     (dict(num_heads=(1, 2)), ["4 stages", "(1, 2)"]),
@@ -107,6 +119,29 @@ ZOO: dict[str, Entry] = {
             (dict(focal_windows=(4, 5, 3, 1)), ["(4, 5, 3, 1)", "odd"]),
             (dict(focal_windows=(7, 5)), ["focal_windows=(7, 5)", "4 stages"]),
         ],
+    ),
+    "PVT": Entry(
+        options=dict(embed_dims=8, num_layers=(2, 1, 1, 2), pretrain_img_size=64),
+        frozen={
+            0: ("patch_embed1.", "pos_embed1"),
+            1: ("patch_embed1.", "pos_embed1", "block1."),
+            4: ("patch_embed", "pos_embed", "block"),
+        },
+        bad=[*_PVT_BAD, (dict(arch="tyni"), ["tyni", "did you mean 'tiny'"])],
+        sizes=_PVT_SIZES,
+        cells=rounded_down,
+    ),
+    "PVTv2": Entry(
+        options=dict(embed_dims=8, num_layers=(2, 1, 1, 2)),
+        frozen=_PVT_V2_FROZEN,
+        bad=[*_PVT_BAD, (dict(arch="b6"), ["'b6'", "b0, b1"])],
+        sizes=(*_PVT_SIZES, (29, 29)),
+    ),
+    "PVTv2Linear": Entry(
+        options=dict(arch="b2_li", embed_dims=8, num_layers=(2, 1, 1, 2)),
+        frozen=_PVT_V2_FROZEN,
+        bad=_PVT_BAD,
+        kind="PVTv2",
     ),
     "ScalableViT": Entry(
         options=dict(
@@ -157,9 +192,15 @@ ZOO: dict[str, Entry] = {
 }
 
 
+def class_name(name: str) -> str:
+    """Return the class that an entry is of."""
+    return ZOO[name].kind or name
+
+
 def build(name: str, **options: Any) -> Any:
     """Return a small backbone of this name, awake, in training mode."""
-    model = getattr(swin_dense, name)(**{**ZOO[name].options, "drop_path_rate": 0.0, **options})
+    chosen = {**ZOO[name].options, "drop_path_rate": 0.0, **options}
+    model = getattr(swin_dense, class_name(name))(**chosen)
     ZOO[name].awake(model)
     return model.train()
 
@@ -169,7 +210,7 @@ def weighted_sum(maps: Sequence[Tensor]) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     total = torch.zeros(())
     for feature in maps:
-        total = total + (feature.float() * torch.randn(feature.shape, generator=generator)).sum()
+        total = total + (feature * torch.randn(feature.shape, generator=generator)).sum()
     return total
 
 

@@ -14,7 +14,7 @@ from swin_dense.engine.counting import build_on_meta, count_config, published_hw
 from swin_dense.errors import UserError
 from swin_dense.evaluation.complexity import ModuleCost, count_model, format_costs
 from tests import runs
-from tests.published import OTHER_FIGURES, ROWS, Row
+from tests.published import OTHER_FIGURES, Row, all_rows
 
 
 @cache
@@ -23,7 +23,7 @@ def costs_of(config: str) -> dict[str, ModuleCost]:
     return {cost.name: cost for cost in count_config(load_config(config))}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.config)
 def test_a_recipe_has_the_published_parameters_and_flops(row: Row) -> None:
     assert published_hw(load_config(row.config)) == row.input_hw
     total = costs_of(row.config)[""]

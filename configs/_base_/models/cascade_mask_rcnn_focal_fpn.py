@@ -1,5 +1,5 @@
-# Cascade Mask R-CNN (https://arxiv.org/abs/1712.00726) through FPN on a Focal Transformer pyramid; Focal-T
-# unless a leaf differs.
+# Cascade Mask R-CNN (https://arxiv.org/abs/1712.00726) through FPN on a
+# Focal Transformer pyramid; Focal-T unless a leaf differs.
 # The published detectors have the parameters of windows that are expanded in every stage.
 _base_ = "cascade_mask_rcnn_swin_fpn.py"
 model = dict(

@@ -1,5 +1,5 @@
-# Semantic FPN (https://arxiv.org/abs/1901.02446) on a ScalableViT pyramid; ScalableViT-S
-# unless a leaf differs.
+# Semantic FPN (https://arxiv.org/abs/1901.02446) on a
+# ScalableViT pyramid; ScalableViT-S unless a leaf differs.
 # Its authors released no weights: put a classifier of your own at the path below.
 _base_ = "fpn_pvt.py"
 model = dict(

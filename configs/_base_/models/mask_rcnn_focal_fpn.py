@@ -1,5 +1,5 @@
-# Mask R-CNN (https://arxiv.org/abs/1703.06870) through FPN on a Focal Transformer pyramid; Focal-T
-# unless a leaf differs.
+# Mask R-CNN (https://arxiv.org/abs/1703.06870) through FPN on a
+# Focal Transformer pyramid; Focal-T unless a leaf differs.
 # The published detectors have the parameters of windows that are expanded in every stage.
 _base_ = "mask_rcnn_swin_fpn.py"
 model = dict(

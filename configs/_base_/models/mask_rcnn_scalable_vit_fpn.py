@@ -1,5 +1,5 @@
-# Mask R-CNN (https://arxiv.org/abs/1703.06870) through FPN on a ScalableViT pyramid; ScalableViT-S
-# unless a leaf differs.
+# Mask R-CNN (https://arxiv.org/abs/1703.06870) through FPN on a
+# ScalableViT pyramid; ScalableViT-S unless a leaf differs.
 # Its authors released no weights: put a classifier of your own at the path below.
 _base_ = "mask_rcnn_swin_fpn.py"
 model = dict(

@@ -1,5 +1,5 @@
-# RetinaNet (https://arxiv.org/abs/1708.02002) through FPN on a Focal Transformer pyramid; Focal-T
-# unless a leaf differs.
+# RetinaNet (https://arxiv.org/abs/1708.02002) through FPN on a
+# Focal Transformer pyramid; Focal-T unless a leaf differs.
 # The published detectors have the parameters of windows that are expanded in every stage.
 _base_ = "retinanet_swin_fpn.py"
 model = dict(

@@ -1,5 +1,5 @@
-# RetinaNet (https://arxiv.org/abs/1708.02002) through FPN on a ScalableViT pyramid; ScalableViT-S
-# unless a leaf differs.
+# RetinaNet (https://arxiv.org/abs/1708.02002) through FPN on a
+# ScalableViT pyramid; ScalableViT-S unless a leaf differs.
 # Its authors released no weights: put a classifier of your own at the path below.
 _base_ = "retinanet_swin_fpn.py"
 model = dict(

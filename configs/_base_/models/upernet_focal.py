@@ -1,5 +1,5 @@
-# UperNet (https://arxiv.org/abs/1807.10221) on a Focal Transformer pyramid; Focal-T
-# unless a leaf differs.
+# UperNet (https://arxiv.org/abs/1807.10221) on a
+# Focal Transformer pyramid; Focal-T unless a leaf differs.
 # The published detectors have the parameters of windows that are expanded in every stage.
 _base_ = "upernet_swin.py"
 model = dict(

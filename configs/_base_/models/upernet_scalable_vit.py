@@ -1,5 +1,5 @@
-# UperNet (https://arxiv.org/abs/1807.10221) on a ScalableViT pyramid; ScalableViT-S
-# unless a leaf differs.
+# UperNet (https://arxiv.org/abs/1807.10221) on a
+# ScalableViT pyramid; ScalableViT-S unless a leaf differs.
 # Its authors released no weights: put a classifier of your own at the path below.
 _base_ = "upernet_swin.py"
 model = dict(

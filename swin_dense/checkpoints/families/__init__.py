@@ -16,6 +16,7 @@ from swin_dense.errors import UserError
 MODULES = {
     "focal": "swin_dense.checkpoints.families.focal",
     "scalable_vit": "swin_dense.checkpoints.families.scalable_vit",
+    "pvt": "swin_dense.checkpoints.families.pvt",
     "swin": "swin_dense.checkpoints.families.swin",
 }
 """The module of each family, by the name that its backbones have as ``checkpoint_family``."""
