@@ -70,9 +70,9 @@ NOTES = """\
 - **Focal Transformer.** Dense code was never released. With windows expanded in the last stage too
   all six published counts of RetinaNet and Mask R-CNN agree when rounded to millions; without, four
   of the six do not. The published FLOPs are up to 7% (detectors) and 11% (UperNet) above what these
-  models do, and the published UperNets have 1.2M to 2.3M parameters more: their settings are not known.
-  Schedules are Swin's, single scale in 1x; drop path in detectors 0.2, 0.2, 0.3 (1x) and 0.3, 0.5,
-  0.5 (3x) is the paper's, from memory, in segmenters 0.3 as Swin's.
+  models do, and the published UperNets have 1.2M to 2.3M parameters more: their settings are not
+  known. Schedules are Swin's, single scale in 1x; drop path in detectors 0.2, 0.2, 0.3 (1x) and
+  0.3, 0.5, 0.5 (3x) is the paper's, from memory, in segmenters 0.3 as Swin's.
 - **MoBY's weights** come from a Google Drive folder, so those configs name a local file.
 """
 
