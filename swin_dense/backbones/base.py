@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
+from swin_dense.checkpoints.families.family import Family
 from swin_dense.checkpoints.load import initialise_from, register_key_translation
 from swin_dense.errors import UserError, did_you_mean
 
@@ -30,8 +31,10 @@ class Backbone(BaseModule):
         init_cfg: None, or ``dict(type="swin_dense.Pretrained", checkpoint=...)``.
 
     Attributes:
-        checkpoint_family: whose official names the parameters have, a row of
-            :data:`swin_dense.checkpoints.families.MODULES`.
+        checkpoint_family: whose official names the parameters have: a row of
+            :data:`swin_dense.checkpoints.families.MODULES`, or a Family of one's own; None where
+            weights load as they are and :func:`swin_dense.load_pretrained` is not used.
+        architectures: the options that each published ``arch`` stands for.
         out_channels: channels of each map that leaves.
         out_strides: pixels of the input per cell, for each map that leaves.
 
@@ -40,7 +43,8 @@ class Backbone(BaseModule):
             ``init_cfg``.
     """
 
-    checkpoint_family: ClassVar[str]
+    checkpoint_family: ClassVar[str | Family | None] = None
+    architectures: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]
 
@@ -70,7 +74,8 @@ class Backbone(BaseModule):
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
-        register_key_translation(self)
+        if self.checkpoint_family is not None:
+            register_key_translation(self)
 
     def frozen_parts(self, frozen_stages: int) -> Iterator[nn.Module | nn.Parameter]:
         """Yield what does not train; called with 0 or more."""

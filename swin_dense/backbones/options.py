@@ -71,11 +71,11 @@ def check_images(images: Tensor, in_channels: int) -> None:
 
 def architecture(
     owner: str,
-    known: Mapping[str, dict[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
     arch: str,
     *,
     others: str = "embed_dims, depths",
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Return the sizes that a name stands for, or its first letter where that is enough.
 
     Args:

@@ -72,6 +72,8 @@ class PVT(PVTPyramid):
         UserError: an unknown ``arch``, or sizes that do not fit together.
     """
 
+    architectures = ARCHITECTURES
+
     def __init__(
         self,
         arch: str = "small",
@@ -103,7 +105,6 @@ class PVT(PVTPyramid):
             return Mlp(channels, hidden, activation=activation, drop_rate=drop_rate)
 
         super().__init__(
-            known=ARCHITECTURES,
             arch=arch,
             embed_dims=embed_dims,
             num_layers=num_layers,

@@ -68,7 +68,6 @@ class PVTPyramid(Backbone):
     :class:`~swin_dense.backbones.pvt.PVT` says what the options mean.
 
     Args:
-        known: sizes by the name of ``arch``.
         overlapping: v2's convolutions, which overlap and round sizes up, and its norm after each
             stage; v1's patches do not, round down, and its position embeddings are added.
         linear: v2's reduction to 7x7 tokens in every stage.
@@ -83,7 +82,6 @@ class PVTPyramid(Backbone):
     def __init__(
         self,
         *,
-        known: Mapping[str, dict[str, Any]],
         arch: str,
         embed_dims: int | None,
         num_layers: Sequence[int] | None,
@@ -114,7 +112,9 @@ class PVTPyramid(Backbone):
             init_cfg=init_cfg,
         )
         owner = type(self).__name__
-        sizes = architecture(owner, known, arch, others="embed_dims, num_layers, mlp_ratios")
+        sizes = architecture(
+            owner, self.architectures, arch, others="embed_dims, num_layers, mlp_ratios"
+        )
         embed_dims = sizes["embed_dims"] if embed_dims is None else embed_dims
         num_layers = tuple(sizes["num_layers"] if num_layers is None else num_layers)
         num_heads = tuple(NUM_HEADS if num_heads is None else num_heads)

@@ -79,6 +79,8 @@ class PVTv2(PVTPyramid):
         UserError: an unknown ``arch``, or sizes that do not fit together.
     """
 
+    architectures = ARCHITECTURES
+
     def __init__(
         self,
         arch: str = "b2",
@@ -106,7 +108,7 @@ class PVTv2(PVTPyramid):
     ) -> None:
         activation = activation_from_cfg(act_cfg)
         if linear is None:
-            linear = architecture(type(self).__name__, ARCHITECTURES, arch)["linear"]
+            linear = architecture(type(self).__name__, self.architectures, arch)["linear"]
         relu_first = linear
 
         def make_mlp(channels: int, hidden: int) -> nn.Module:
@@ -119,7 +121,6 @@ class PVTv2(PVTPyramid):
             )
 
         super().__init__(
-            known=ARCHITECTURES,
             arch=arch,
             embed_dims=embed_dims,
             num_layers=num_layers,

@@ -79,6 +79,7 @@ class SwinPyramid(Backbone):
     """
 
     checkpoint_family = "swin"
+    architectures = ARCHITECTURES
     absolute_pos_embed: nn.Parameter | None
 
     def __init__(
@@ -112,7 +113,7 @@ class SwinPyramid(Backbone):
             pretrained=pretrained,
             init_cfg=init_cfg,
         )
-        dims = architecture(type(self).__name__, ARCHITECTURES, arch)
+        dims = architecture(type(self).__name__, self.architectures, arch)
         embed_dims = dims["embed_dims"] if embed_dims is None else embed_dims
         depths = tuple(dims["depths"] if depths is None else depths)
         num_heads = tuple(dims["num_heads"] if num_heads is None else num_heads)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from swin_dense.checkpoints.arrays import write_safetensors
 from swin_dense.checkpoints.families.swin import FAMILY, LAYOUTS
-from swin_dense.checkpoints.formats import Found, recognise, unwrap
+from swin_dense.checkpoints.formats import Found, recognise, recognise_any, unwrap
 from swin_dense.checkpoints.keys.renaming import is_v2
 from swin_dense.errors import UserError
 from swin_dense.ops.windows import relative_position_index
@@ -75,9 +75,12 @@ def convert(checkpoint: Any, target: str, *, source: str = "the checkpoint") -> 
     if target not in TARGETS:
         raise UserError(f"got target {target!r}; expected one of {', '.join(TARGETS)}.")
     rule = TARGETS[target]
-    found = recognise(unwrap(checkpoint, source), FAMILY)
+    tensors = unwrap(checkpoint, source)
+    found = recognise(tensors, FAMILY)
     if found is None:
-        raise UserError(f"{source} holds no Swin that is known here; nothing was converted.")
+        other = recognise_any(tensors)
+        what = f"; it is a {other.family.title}, and only Swin is converted" if other else ""
+        raise UserError(f"{source} holds no Swin that is known here{what}; nothing was written.")
     backbone = {
         name: value
         for name, value in found.backbone.items()

@@ -96,7 +96,7 @@ def initialise_from(model: nn.Module, init_cfg: Mapping[str, Any] | None) -> Non
     options = dict(init_cfg)
     known = {"checkpoint", "min_coverage", "sha256", "mirrors", "classes", "prefix", "map_location"}
     if (
-        options.pop("type", None) not in INIT_TYPES
+        options.pop("type", INIT_TYPES[0]) not in INIT_TYPES  # mmdet's PVT configs leave it out
         or "checkpoint" not in options
         or not set(options) <= known
     ):

@@ -112,5 +112,5 @@ def resize_position_grid(grid: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """Resize a learned (1, C, H, W) position grid to ``grid_hw``, bicubic as the official code."""
     if tuple(grid.shape[2:]) == grid_hw:
         return grid
-    with torch.autocast(grid.device.type, enabled=False):
-        return F.interpolate(grid.float(), size=grid_hw, mode="bicubic").to(grid.dtype)
+    exact = grid.to(torch.promote_types(grid.dtype, torch.float32))
+    return F.interpolate(exact, size=grid_hw, mode="bicubic").to(grid.dtype)

@@ -80,6 +80,18 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
             assert parameter.grad.abs().sum() > 0, f"no gradient for {key}: it is zero"
 
 
+@every_backbone
+def test_every_published_arch_builds_and_another_name_is_refused(name: str) -> None:
+    kind = getattr(swin_dense, class_name(name))
+    assert kind.architectures
+    for arch in kind.architectures:
+        with torch.device("meta"):
+            model = kind(arch)
+        assert len(model.out_channels) == len(model.out_strides)
+    with pytest.raises(UserError, match=r"arch='no_such_arch'.*expected one of"):
+        kind("no_such_arch")
+
+
 FREEZING = [(name, count) for name, entry in ZOO.items() for count in entry.frozen]
 
 

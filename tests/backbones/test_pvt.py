@@ -16,6 +16,7 @@ import swin_dense
 from swin_dense import UserError, load_pretrained
 from swin_dense.backbones.pvt_pyramid import positions_on_grid
 from swin_dense.checkpoints.keys.pvt import mm_to_official
+from swin_dense.engine.config import load_config
 from swin_dense.layers.spatial_reduction import SpatialReductionAttention
 from tests.backbones.zoo import weighted_sum
 
@@ -196,3 +197,24 @@ def test_the_smallest_image_is_taken_and_a_smaller_one_is_named(
     if least > 1:
         with pytest.raises(UserError, match=rf"{least - 1}x90 pixels; expected at least {least}"):
             backbone(torch.randn(1, 3, least - 1, 90))
+
+
+@pytest.mark.parametrize("name", ["pvt-t", "pvt-s", "pvtv2-b0", "pvtv2-b2"])
+def test_a_config_of_mmdet_needs_only_another_type(name: str, tmp_path: Path) -> None:
+    from mmdet.registry import MODELS
+
+    options = load_config(f"mmdet::pvt/retinanet_{name}_fpn_1x_coco.py").model.backbone.to_dict()
+    options["type"] = "swin_dense.PVTv2" if "v2" in name else "swin_dense.PVT"
+    assert "type" not in options["init_cfg"]
+    torch.save(swin_dense.PVT("tiny").state_dict(), tmp_path / "tiny.pth")
+    options["init_cfg"]["checkpoint"] = str(tmp_path / "tiny.pth")
+    ours = MODELS.build(options)
+    arch = {"t": "tiny", "s": "small"}.get(name[4:], name[6:])
+    meant = type(ours)(arch)
+    assert [v.shape for v in ours.state_dict().values()] == [
+        v.shape for v in meant.state_dict().values()
+    ]
+    if name == "pvt-t":
+        ours.init_weights()
+        saved = torch.load(tmp_path / "tiny.pth", weights_only=True)
+        assert torch.equal(ours.block1[0].attn.q.weight, saved["block1.0.attn.q.weight"])

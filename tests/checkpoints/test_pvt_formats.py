@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import swin_dense
 from swin_dense import UserError, load_pretrained
+from swin_dense.checkpoints.convert import convert
 from swin_dense.checkpoints.families.pvt import FAMILY, LAYOUTS, resize_positions
 from swin_dense.checkpoints.formats import recognise, recognise_any
+from swin_dense.engine.config import load_config
 from tests.checkpoints.peers import assert_close, timm_module, v1
 
 WIDTHS, HEADS, LAYERS = (8, 16, 40, 64), (1, 2, 5, 8), (2, 1, 2, 1)
@@ -267,3 +270,39 @@ def test_a_whole_state_dict_of_mmdet_loads_strictly(parity: ModuleType) -> None:
     assert whole["head"].weight.sum() == 4
     official["pos_embed4"][:, 0] = 0
     assert_holds(whole["backbone"], official)
+
+
+def test_converting_a_pvt_says_that_only_swin_is_converted(parity: ModuleType) -> None:
+    with pytest.raises(UserError, match="it is a PVT, and only Swin is converted"):
+        convert(official_state("v2", parity), "timm")
+
+
+def test_a_whole_detector_of_mmdet_is_filled_to_the_last_number(parity: ModuleType) -> None:
+    import mmdet.models  # noqa: F401  registers its classes
+    from mmdet.registry import MODELS
+
+    init_default_scope("mmdet")
+    cfg = load_config("retinanet/retinanet_pvtv2_b0_fpn_1x_coco.py").model
+    cfg.neck.update(in_channels=list(WIDTHS), out_channels=16)
+    cfg.bbox_head.update(in_channels=16, feat_channels=16, num_classes=3)
+    cfg.backbone = dict(type="swin_dense.PVTv2", arch="b1", inner_norm_eps=1e-6, **SIZES)
+    ours = MODELS.build(cfg)
+    cfg.backbone = dict(type="mmdet.PyramidVisionTransformerV2", init_cfg=None, **SIZES)
+    theirs = MODELS.build(cfg)
+    filled(theirs.backbone, "mm", official_state("v2", parity))
+    report = load_pretrained(ours, {"state_dict": theirs.state_dict()})
+    assert (report.scope, report.format, report.coverage) == ("model", "mm", 1.0)
+    assert (report.missing, report.unexpected, report.reinitialised) == ([], [], [])
+    images = torch.randn(1, 3, 97, 130)
+    with torch.no_grad():
+        for got, want in zip(ours.eval()(images), theirs.eval()(images), strict=True):
+            assert_close(list(got), list(want))
+
+
+def test_beside_a_teacher_of_another_family_the_backbone_is_filled(parity: ModuleType) -> None:
+    official = official_state("v2", parity)
+    both = nn.ModuleDict({"teacher": v1(), "backbone": KINDS["v2"]()})
+    before = {name: value.clone() for name, value in both["teacher"].named_parameters()}
+    assert load_pretrained(both, official).coverage == 1.0
+    assert_holds(both["backbone"], official)
+    assert_holds(both["teacher"], before)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import swin_dense
 from swin_dense.cli import get_flops
 from swin_dense.engine.config import load_config
 from swin_dense.engine.counting import build_on_meta, count_config, published_hw
@@ -149,6 +150,18 @@ def test_the_hosts_own_swin_counts_as_ours_does() -> None:
     ours = costs_of(runs.MASK_RCNN)[""]
     assert total.parameters == ours.parameters
     assert total.macs == pytest.approx(ours.macs, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["PVT", "SwinTransformer"])
+def test_resizing_a_position_embedding_costs_nothing_that_is_counted(kind: str) -> None:
+    with torch.device("meta"):
+        resizing, fitting = Model(nn.Identity()), Model(nn.Identity())
+        options = {"use_abs_pos_embed": True} if kind == "SwinTransformer" else {}
+        resizing.backbone = getattr(swin_dense, kind)("tiny", **options)
+        fitting.backbone = getattr(swin_dense, kind)("tiny", pretrain_img_size=256)
+    for image_hw in ((256, 256), (128, 160)):
+        costs = [count_model(model, image_hw)[0] for model in (resizing, fitting)]
+        assert costs[0].macs == costs[1].macs > 0
 
 
 def test_what_cannot_be_counted_is_named() -> None:

@@ -1,7 +1,8 @@
 """The families of backbones whose weights are known here; each is a module that names its layouts.
 
 To add one: a module beside these with a :class:`~swin_dense.checkpoints.families.family.Family`
-called ``FAMILY``, and its row below.
+called ``FAMILY``, and its row below. A backbone outside this package has its ``Family`` itself as
+``checkpoint_family``.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ def family_of(backbone: nn.Module) -> Family | None:
         UserError: the class says one that is not known.
     """
     name = getattr(type(backbone), "checkpoint_family", None)
-    if name is None:
-        return None
+    if name is None or isinstance(name, Family):
+        return name
     if name not in MODULES:
         raise UserError(
             f"{type(backbone).__name__} has checkpoint_family={name!r}; expected one of "
-            f"{', '.join(MODULES)}, or a row of its own in {__name__}.MODULES."
+            f"{', '.join(MODULES)}, a row of its own in {__name__}.MODULES, or a Family."
         )
     return family(name)

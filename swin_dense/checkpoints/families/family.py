@@ -88,7 +88,7 @@ class Geometry:
         )
 
     def __str__(self) -> str:
-        facts = {**self.sizes, "depths": self.depths}
+        facts = {**self.sizes, **({"depths": self.depths} if self.depths else {})}
         return f"{self.title} with " + ", ".join(f"{name}={fact}" for name, fact in facts.items())
 
 
