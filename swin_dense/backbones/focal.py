@@ -188,6 +188,7 @@ class FocalTransformer(Backbone):
     """
 
     checkpoint_family = "focal"
+    architectures = ARCHITECTURES
 
     def __init__(
         self,
@@ -226,7 +227,7 @@ class FocalTransformer(Backbone):
             init_cfg=init_cfg,
         )
         owner = type(self).__name__
-        sizes = architecture(owner, ARCHITECTURES, arch, others="embed_dims, depths")
+        sizes = architecture(owner, self.architectures, arch, others="embed_dims, depths")
         embed_dims = sizes["embed_dims"] if embed_dims is None else embed_dims
         depths = tuple(sizes["depths"] if depths is None else depths)
         num_heads = tuple(sizes["num_heads"] if num_heads is None else num_heads)

@@ -148,6 +148,7 @@ class ScalableViT(Backbone):
     """
 
     checkpoint_family = "scalable_vit"
+    architectures = ARCHITECTURES
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class ScalableViT(Backbone):
             init_cfg=init_cfg,
         )
         owner = type(self).__name__
-        sizes = architecture(owner, ARCHITECTURES, arch, others="embed_dims, depths, ratios")
+        sizes = architecture(owner, self.architectures, arch, others="embed_dims, depths, ratios")
         given = dict(
             embed_dims=embed_dims,
             depths=depths,
