@@ -52,6 +52,8 @@ class SwinStage(nn.Module):
         """Return the mask (nW, N, N) that the stage's shifted blocks share."""
         height, width = tokens.shape[1:3]
         attentions: list[Any] = [block.attn for block in self.blocks]
+        if all(attention.is_fused(tokens) for attention in attentions):
+            return None  # the fast path has its own
         windows = [attention.window_and_shift((height, width)) for attention in attentions]
         shifted = [(window, shift) for window, shift in windows if shift]
         if not shifted:

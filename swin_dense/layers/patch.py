@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
 from swin_dense.ops.windows import pad_to_multiple
 
 
@@ -92,7 +93,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         self.norm_last = norm_last
         self.norm = norm(2 * dim if norm_last else 4 * dim)
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
