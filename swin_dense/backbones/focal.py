@@ -33,6 +33,7 @@ from swin_dense.errors import UserError
 from swin_dense.layers.drop_path import DropPath
 from swin_dense.layers.focal_attention import FocalAttention
 from swin_dense.layers.mlp import Mlp
+from swin_dense.ops.fused import compute_dtype
 from swin_dense.ops.windows import pad_to_multiple, window_partition
 from swin_dense.registry import MODELS
 
@@ -112,11 +113,20 @@ class FocalBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
+        dtype = compute_dtype(tokens)
+        tokens = self.drop_path.residual(tokens, self._attend, dtype)
+        return self.drop_path.residual(tokens, self._perceive, dtype)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """Return the branch of attention, (B, H, W, C) as ``tokens``."""
         height, width = tokens.shape[1:3]
         padded = pad_to_multiple(self.norm1(tokens), self.attn.window_size)
-        attended = self.attn(padded, self.pool(padded))[:, :height, :width]
-        tokens = tokens + self.drop_path(_scaled(attended, self.gamma_1))
-        return tokens + self.drop_path(_scaled(self.mlp(self.norm2(tokens)), self.gamma_2))
+        attended: Tensor = self.attn(padded, self.pool(padded))[:, :height, :width]
+        return _scaled(attended, self.gamma_1)
+
+    def _perceive(self, tokens: Tensor) -> Tensor:
+        """Return the branch of the perceptron, (B, H, W, C) as ``tokens``."""
+        return _scaled(self.mlp(self.norm2(tokens)), self.gamma_2)
 
     def pool(self, padded: Tensor) -> Tensor | None:
         """Pool each window of (B, H, W, C) to one token, (B, H / M, W / M, C), by learned weights;
@@ -141,7 +151,7 @@ class FocalStage(nn.Module):
 
 
 def _scaled(branch: Tensor, gamma: Tensor | None) -> Tensor:
-    return branch if gamma is None else gamma * branch
+    return branch if gamma is None else gamma.to(branch.dtype) * branch
 
 
 @MODELS.register_module()

@@ -34,6 +34,7 @@ from swin_dense.layers.drop_path import DropPath
 from swin_dense.layers.mlp import Mlp
 from swin_dense.layers.position import PEG
 from swin_dense.layers.scalable_attention import InteractiveWindowAttention, ScalableSelfAttention
+from swin_dense.ops.fused import compute_dtype
 from swin_dense.registry import MODELS
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -102,8 +103,9 @@ class ScalableBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        dtype = compute_dtype(tokens)
+        tokens = self.drop_path.residual(tokens, lambda kept: self.attn(self.norm1(kept)), dtype)
+        return self.drop_path.residual(tokens, lambda kept: self.mlp(self.norm2(kept)), dtype)
 
 
 @MODELS.register_module()
@@ -183,7 +185,9 @@ class ScalableViT(Backbone):
             init_cfg=init_cfg,
         )
         owner = type(self).__name__
-        sizes = architecture(owner, self.architectures, arch, others="embed_dims, depths, ratios")
+        published = architecture(
+            owner, self.architectures, arch, others="embed_dims, depths, ratios"
+        )
         given = dict(
             embed_dims=embed_dims,
             depths=depths,
@@ -191,7 +195,8 @@ class ScalableViT(Backbone):
             spatial_ratios=spatial_ratios,
             channel_ratios=channel_ratios,
         )
-        sizes = sizes | {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        sizes: dict[str, Any] = {**published, **chosen}
         depths, num_heads = tuple(sizes["depths"]), tuple(sizes["num_heads"])
         stages = len(depths)
         channels = [sizes["embed_dims"] * 2**index for index in range(stages)]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
 from swin_dense.ops.dot_product import attend
 from swin_dense.ops.focal import (
     bias_sources,
@@ -84,9 +85,9 @@ class FocalAttention(nn.Module):
                 [table(num_heads, (window_size + reach - 1) ** 2)]
             )
             self._derive("relative_position_index_0", pooled_bias_index(window_size, reach))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop_rate)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def _derive(self, name: str, value: Tensor) -> None:
@@ -120,7 +121,8 @@ class FocalAttention(nn.Module):
         key, value = self._keys_values(fine, pooled)
         # (B * nW, N, C) -> (B * nW, h, N, C / h)
         query = window_partition(query, self.window_size)
-        query = query.view(*query.shape[:2], self.num_heads, -1).transpose(1, 2)
+        query = query.view(*query.shape[:2], self.num_heads, channels // self.num_heads)
+        query = query.transpose(1, 2)
         bias, mask = self.position_bias(), None
         if pooled is not None:
             pooled_hw = (pooled.shape[1], pooled.shape[2])
@@ -152,7 +154,9 @@ class FocalAttention(nn.Module):
         logits += bias.to(logits.dtype)
         if mask is not None:
             # (B * nW, h, N, K) -> (B, nW, h, N, K)
-            per_image = logits.view(-1, mask.shape[0], *logits.shape[1:])
+            per_image = logits.view(
+                logits.shape[0] // mask.shape[0], mask.shape[0], *logits.shape[1:]
+            )
             per_image += mask[:, None, None].to(logits.dtype)
         weights = self.attn_drop(logits.softmax(dim=-1)).to(value.dtype)
         return cast(Tensor, weights @ value)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from swin_dense.errors import UserError
+from swin_dense.layers.linear import Linear
 from swin_dense.ops.dot_product import attend
 from swin_dense.ops.windows import pad_to_multiple, window_partition, window_reverse
 
@@ -47,19 +48,19 @@ class ScalableSelfAttention(nn.Module):
         self.scale = (dim // num_heads * channel_ratio) ** -0.5
         if spatial_ratio > 1:
             narrow = int(dim * channel_ratio)
-            self.q = nn.Linear(dim, narrow, bias=qkv_bias)
+            self.q = Linear(dim, narrow, bias=qkv_bias)
             self.reduction = nn.Sequential(
                 nn.Conv2d(dim, dim, spatial_ratio, stride=spatial_ratio, groups=dim),
                 nn.Conv2d(dim, narrow, 1),
             )
             # 1e-5 here although the rest of the model has 1e-6: official
             self.norm_act = nn.Sequential(nn.LayerNorm(narrow, eps=1e-5), nn.GELU())
-            self.k = nn.Linear(narrow, narrow, bias=qkv_bias)
-            self.v = nn.Linear(narrow, dim, bias=qkv_bias)
+            self.k = Linear(narrow, narrow, bias=qkv_bias)
+            self.v = Linear(narrow, dim, bias=qkv_bias)
         else:
-            self.q = nn.Linear(dim, dim, bias=qkv_bias)
-            self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+            self.q = Linear(dim, dim, bias=qkv_bias)
+            self.kv = Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class ScalableSelfAttention(nn.Module):
             UserError: a side of the map is shorter than the spatial ratio.
         """
         batch, height, width, channels = tokens.shape
-        query = self.q(tokens).view(batch, height * width, -1)
+        query = self.q(tokens).flatten(1, 2)
         key, value = self._keys_values(tokens)
         mixed = attend(
             *(self._split_heads(part) for part in (query, key, value)),
@@ -98,7 +99,8 @@ class ScalableSelfAttention(nn.Module):
 
     def _split_heads(self, part: Tensor) -> Tensor:
         # (B, N, C) -> (B, h, N, C / h)
-        return part.view(*part.shape[:2], self.num_heads, -1).transpose(1, 2)
+        heads = self.num_heads
+        return part.view(*part.shape[:2], heads, part.shape[2] // heads).transpose(1, 2)
 
 
 class InteractiveWindowAttention(nn.Module):
@@ -130,9 +132,9 @@ class InteractiveWindowAttention(nn.Module):
         self.window_size = window_size
         self.attn_drop_rate = attn_drop_rate
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.lim_func = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -152,7 +154,8 @@ class InteractiveWindowAttention(nn.Module):
     def _attend(self, windows: Tensor) -> Tensor:
         """Map (B * nW, M * M, 3C) to (B * nW, M * M, C)."""
         # (B * nW, N, 3C) -> (3, B * nW, h, N, C / h)
-        split = windows.view(*windows.shape[:2], 3, self.num_heads, -1)
+        count, area, channels = windows.shape
+        split = windows.view(count, area, 3, self.num_heads, channels // (3 * self.num_heads))
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(
             query,

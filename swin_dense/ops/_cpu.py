@@ -30,6 +30,8 @@ def applies(tensor: Tensor) -> bool:
 def compute_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype that a matrix product of ``tensor`` runs in: autocast's where it is on."""
     kind = tensor.device.type
+    if kind == "meta":  # which autocast does not know
+        return tensor.dtype
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
 
 
