@@ -15,8 +15,10 @@ from swin_dense.version import __version__
 
 if TYPE_CHECKING:
     from swin_dense import ops
+    from swin_dense.backbones.focal import FocalTransformer
     from swin_dense.backbones.pvt import PVT
     from swin_dense.backbones.pvt_v2 import PVTv2
+    from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
     from swin_dense.checkpoints.load import load_pretrained
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     from swin_dense.inference.predictor import Predictor
 
 __all__ = [
+    "FocalTransformer",
     "PVT",
     "LoadReport",
     "PVTv2",
     "Predictor",
+    "ScalableViT",
     "SwinTransformer",
     "SwinTransformerV2",
     "UserError",
@@ -38,10 +42,12 @@ __all__ = [
 ]
 
 _HOME = {
+    "FocalTransformer": "swin_dense.backbones.focal",
     "LoadReport": "swin_dense.checkpoints.report",
     "PVT": "swin_dense.backbones.pvt",
     "PVTv2": "swin_dense.backbones.pvt_v2",
     "Predictor": "swin_dense.inference.predictor",
+    "ScalableViT": "swin_dense.backbones.scalable_vit",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "UserError": "swin_dense.errors",

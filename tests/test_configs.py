@@ -24,8 +24,10 @@ CONFIGS = sorted(
 
 
 BACKBONES = {
+    "focal": "FocalTransformer",
     "pvt": "PVT",
     "pvtv2": "PVTv2",
+    "scalablevit": "ScalableViT",
     "swin": "SwinTransformer",
     "swinv2": "SwinTransformerV2",
 }

@@ -89,8 +89,37 @@ _PVT_V2_FROZEN = {
     0: ("patch_embed1.",),
     2: tuple(f"{part}{stage}." for part in ("patch_embed", "block", "norm") for stage in (1, 2)),
 }
+_PYRAMID_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(num_heads=(5, 2, 4, 8)), ["16 channels", "num_heads[0]=5"]),
+    (dict(num_heads=(1, 2)), ["4 stages", "(1, 2)"]),
+    (dict(out_indices=(0, 4)), ["(0, 4)", "0 to 3"]),
+    (dict(out_norm="eech"), ["'eech'", "did you mean 'each'", "none, last, each"]),
+]
 
 ZOO: dict[str, Entry] = {
+    "FocalTransformer": Entry(
+        options=dict(
+            embed_dims=16,
+            depths=(1, 2, 1, 1),
+            num_heads=(1, 2, 4, 8),
+            window_size=5,
+            expand_sizes=(2, 2, 1, 0),
+            focal_windows=(5, 3, 0, 1),
+            layer_scale=0.5,
+        ),
+        frozen={
+            0: ("patch_embed.",),
+            2: ("patch_embed.", "layers.0.", "layers.1.", "norm0.", "norm1."),
+            4: ("patch_embed.", "layers.", "norm"),
+        },
+        bad=[
+            *_PYRAMID_BAD,
+            (dict(arch="tyni"), ["tyni", "did you mean 'tiny'", "small"]),
+            (dict(expand_sizes=(3, 3, 3, 0)), ["window_size=5", "(3, 3, 3, 0)", "half of it"]),
+            (dict(focal_windows=(4, 5, 3, 1)), ["(4, 5, 3, 1)", "odd"]),
+            (dict(focal_windows=(7, 5)), ["focal_windows=(7, 5)", "4 stages"]),
+        ],
+    ),
     "PVT": Entry(
         options=dict(embed_dims=8, num_layers=(2, 1, 1, 2), pretrain_img_size=64),
         frozen={
@@ -113,6 +142,36 @@ ZOO: dict[str, Entry] = {
         frozen=_PVT_V2_FROZEN,
         bad=_PVT_BAD,
         kind="PVTv2",
+    ),
+    "ScalableViT": Entry(
+        options=dict(
+            embed_dims=16,
+            depths=(2, 3, 2, 2),
+            num_heads=(1, 2, 4, 8),
+            channel_ratios=(1.25, 0.5, 2.0, 1.25),
+            window_size=5,
+            out_norm="each",
+        ),
+        frozen={
+            0: ("patch_embeds.0.",),
+            2: tuple(
+                f"{part}{index}."
+                for part in ("patch_embeds.", "pos_block.", "stages.", "norm")
+                for index in (0, 1)
+            ),
+            4: ("patch_embeds.", "pos_block.", "stages.", "norm"),
+        },
+        bad=[
+            *_PYRAMID_BAD,
+            (dict(arch="smol"), ["smol", "did you mean 'small'", "large"]),
+            (dict(spatial_ratios=(8, 4)), ["spatial_ratios=(8, 4)", "4 stages"]),
+            (dict(spatial_ratios=(8, 4, 0, 1)), ["(8, 4, 0, 1)", "at least 1"]),
+            (
+                dict(channel_ratios=(1, 0.6, 1, 1)),
+                ["channel_ratios[1]=0.6", "19", "num_heads[1]=2"],
+            ),
+        ],
+        sizes=((64, 96), (97, 130), (33, 71), (29, 29)),
     ),
     "SwinTransformer": Entry(
         options=dict(**_SWIN, pretrain_img_size=64, window_size=5),

@@ -15,6 +15,8 @@ from swin_dense.checkpoints.families.family import Family
 from swin_dense.errors import UserError
 
 MODULES = {
+    "focal": "swin_dense.checkpoints.families.focal",
+    "scalable_vit": "swin_dense.checkpoints.families.scalable_vit",
     "pvt": "swin_dense.checkpoints.families.pvt",
     "swin": "swin_dense.checkpoints.families.swin",
 }

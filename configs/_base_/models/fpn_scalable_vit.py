@@ -1,0 +1,17 @@
+# Semantic FPN (https://arxiv.org/abs/1901.02446) on a
+# ScalableViT pyramid; ScalableViT-S unless a leaf differs.
+# Its authors released no weights: put a classifier of your own at the path below.
+_base_ = "fpn_pvt.py"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="swin_dense.ScalableViT",
+        arch="small",
+        drop_path_rate=0.2,
+        init_cfg=dict(
+            type="swin_dense.Pretrained",
+            checkpoint="checkpoints/scalable_vit_small.pth",
+        ),
+    ),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

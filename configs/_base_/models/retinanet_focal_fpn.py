@@ -1,0 +1,20 @@
+# RetinaNet (https://arxiv.org/abs/1708.02002) through FPN on a
+# Focal Transformer pyramid; Focal-T unless a leaf differs.
+# The published detectors have the parameters of windows that are expanded in every stage.
+_base_ = "retinanet_swin_fpn.py"
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="swin_dense.FocalTransformer",
+        arch="tiny",
+        expand_sizes=(3, 3, 3, 3),
+        drop_path_rate=0.2,
+        out_indices=(1, 2, 3),
+        init_cfg=dict(
+            type="swin_dense.Pretrained",
+            checkpoint="https://projects4jw.blob.core.windows.net/model/focal-transformer/imagenet1k/"
+            "focal-tiny-is224-ws7.pth",
+        ),
+    ),
+    neck=dict(in_channels=[192, 384, 768]),
+)

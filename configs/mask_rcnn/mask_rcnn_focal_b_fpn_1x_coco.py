@@ -1,0 +1,21 @@
+# tools/dist_train.sh configs/mask_rcnn/mask_rcnn_focal_b_fpn_1x_coco.py 8
+# Published by the readme: box AP 47.8, mask AP 43.2
+# (110M parameters, 533G FLOPs).
+# No detection code was released: optimizer, schedule and augmentation are chosen here.
+_base_ = [
+    "../_base_/models/mask_rcnn_focal_fpn.py",
+    "../_base_/datasets/coco_instance.py",
+    "../_base_/schedules/swin_coco_1x.py",
+    "../_base_/runtime_detection.py",
+]
+model = dict(
+    backbone=dict(
+        arch="base",
+        drop_path_rate=0.3,
+        init_cfg=dict(
+            checkpoint="https://projects4jw.blob.core.windows.net/model/focal-transformer/imagenet1k/"
+            "focal-base-is224-ws7.pth"
+        ),
+    ),
+    neck=dict(in_channels=[128, 256, 512, 1024]),
+)
