@@ -34,10 +34,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, in_channels, H_px, W_px) to (B, ceil(H_px / patch), ceil(W_px / patch), C)."""
-        height, width = images.shape[2:]
-        right, bottom = -width % self.patch_size, -height % self.patch_size
-        if right or bottom:
-            images = F.pad(images, (0, right, 0, bottom))
+        images = pad_to_multiple(images, self.patch_size, dims=(2, 3))
         # (B, C, H, W) -> (B, H, W, C)
         tokens = self.proj(images).permute(0, 2, 3, 1)
         return self.norm(tokens) if self.norm is not None else tokens
@@ -69,12 +66,9 @@ class PatchMerging(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), 2C)."""
         tokens = pad_to_multiple(tokens, 2)
-        batch, height, width, channels = tokens.shape
-        blocks = tokens.view(batch, height // 2, 2, width // 2, 2, channels)
-        # (B, H/2, row, W/2, column, C) -> (B, H/2, W/2, column, row, C)
-        joined = blocks.permute(0, 1, 3, 4, 2, 5).reshape(
-            batch, height // 2, width // 2, 4 * channels
-        )
+        # (B, H, W, C) -> (B, H/2, row, W/2, column, C) -> (B, H/2, W/2, column, row, C)
+        blocks = tokens.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
+        joined = blocks.flatten(3)
         if self.norm_last:
             return self.norm(self.reduction(joined))
         return self.reduction(self.norm(joined))

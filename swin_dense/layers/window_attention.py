@@ -78,7 +78,7 @@ class ShiftedWindows(nn.Module):
     def is_fused(self, tokens: Tensor) -> bool:
         """Whether the fast path takes these tokens; it has no dropout of attention weights."""
         drops = self.training and getattr(self.attn_drop, "p", 0.0) > 0.0
-        return not drops and (fused.applies(tokens) or self._has_kernel(tokens))
+        return not drops and (fused.attends(tokens) or self._has_kernel(tokens))
 
     def _has_kernel(self, tokens: Tensor) -> bool:
         window, _ = self.window_and_shift((tokens.shape[1], tokens.shape[2]))

@@ -17,14 +17,21 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 def applies(tensor: Tensor) -> bool:
     """Whether ``tensor`` is one that the CPU's fast paths are for, outside of compiling and
     tracing."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return False
     return (
         tensor.device.type == "cpu"
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and compute_dtype(tensor) in DTYPES
-        and not torch.compiler.is_compiling()
         and has_onednn()
-        and not torch._C._get_tracing_state()
     )
+
+
+def attends(tokens: Tensor) -> bool:
+    """Whether the CPU's window attention takes ``tokens``; it does in a compiled graph too."""
+    if torch.compiler.is_compiling():
+        return tokens.device.type == "cpu" and compute_dtype(tokens) in DTYPES
+    return applies(tokens)
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:

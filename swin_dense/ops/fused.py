@@ -16,13 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swin_dense.ops import _cpu, _gpu
+from swin_dense.ops import _cpu, _gpu, _window_attention_cpu_op
 from swin_dense.ops._cpu import compute_dtype, send_products_to_onednn
 from swin_dense.ops._linear_cpu import LinearCpu, product
 from swin_dense.ops._window_attention_cpu import WindowAttentionCpu
 
 __all__ = [
     "applies",
+    "attends",
     "attend_in_kernel",
     "compute_dtype",
     "has_attention_kernel",
@@ -50,6 +51,11 @@ def plain() -> Iterator[None]:
 def applies(tokens: Tensor) -> bool:
     """Whether a fast path is on for such a tensor."""
     return _enabled and _cpu.applies(tokens)
+
+
+def attends(tokens: Tensor) -> bool:
+    """Whether :func:`window_attention` takes what is made from such tokens."""
+    return _enabled and _cpu.attends(tokens)
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -86,7 +92,7 @@ def window_attention(
     shift: int,
     scale: float,
 ) -> Tensor:
-    """Attend inside (shifted) windows of a grid; call it where :func:`applies`.
+    """Attend inside (shifted) windows of a grid; call it where :func:`attends`.
 
     A grid that is no multiple of the window is padded, and its padded places take part as tokens
     that all have the same query, key and value. The plain twin is the layer's own path through
@@ -103,6 +109,8 @@ def window_attention(
     Returns:
         (B, H, W, C) in the dtype of ``qkv``.
     """
+    if torch.compiler.is_compiling():
+        return _window_attention_cpu_op.attend(qkv, pad, bias, window_size, shift, scale)[0]
     if qkv.numel() == 0:  # gradients are zero then, not absent
         zero = 0 * (bias.sum() + (0 if pad is None else pad.sum()))
         return qkv[..., : qkv.shape[-1] // 3] + zero.to(qkv.dtype)
