@@ -29,22 +29,29 @@ DERIVED = ("relative_position_index", "relative_coords_table", "attn_mask")
 
 
 def contenders(
-    arch: str, image_hw: tuple[int, int], *, official: Path | None = None
+    arch: str,
+    image_hw: tuple[int, int],
+    *,
+    drop_path_rate: float = 0.0,
+    official: Path | None = None,
 ) -> dict[str, nn.Module]:
-    """Return ours and its peers, with the same random weights, without stochastic depth."""
+    """Return ours and its peers, with the same random weights."""
     torch.manual_seed(0)
-    source = _Transformers(arch)
+    source = _Transformers(arch, drop_path_rate)
     with torch.no_grad():
         for parameter in source.parameters():  # so that biases and tables count
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    ours = swin_dense.SwinTransformer(arch=arch, drop_path_rate=0.0)
+    ours = swin_dense.SwinTransformer(arch=arch, drop_path_rate=drop_path_rate)
     swin_dense.load_pretrained(ours, source.backbone.state_dict())
     state = dict(ours.named_parameters())
-    models: dict[str, nn.Module] = {"swin_dense": ours, "mmdet": _mmdet(arch, state)}
-    models["timm"] = _Timm(arch, image_hw, state)
+    models: dict[str, nn.Module] = {
+        "swin_dense": ours,
+        "mmdet": _mmdet(arch, drop_path_rate, state),
+    }
+    models["timm"] = _Timm(arch, image_hw, drop_path_rate, state)
     models["transformers"] = source
     if official is not None:
-        models["official"] = _official(official, arch, state)
+        models["official"] = _official(official, arch, drop_path_rate, state)
     return models
 
 
@@ -58,17 +65,23 @@ def _fill(model: nn.Module, state: dict[str, Tensor], layout: str) -> nn.Module:
     return model
 
 
-def _mmdet(arch: str, state: dict[str, Tensor]) -> nn.Module:
+def _mmdet(arch: str, drop_path_rate: float, state: dict[str, Tensor]) -> nn.Module:
     from mmdet.models.backbones import SwinTransformer
 
-    model = SwinTransformer(**SIZES[arch], drop_path_rate=0.0)
+    model = SwinTransformer(**SIZES[arch], drop_path_rate=drop_path_rate)
     return _fill(model, state, "mm")
 
 
 class _Timm(nn.Module):
     """timm's features have no norms on them; these are added."""
 
-    def __init__(self, arch: str, image_hw: tuple[int, int], state: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        arch: str,
+        image_hw: tuple[int, int],
+        drop_path_rate: float,
+        state: dict[str, Tensor],
+    ) -> None:
         super().__init__()
         sizes = SIZES[arch]
         swin: Any = timm_class("SwinTransformer")(
@@ -76,7 +89,7 @@ class _Timm(nn.Module):
             embed_dim=sizes["embed_dims"],
             depths=sizes["depths"],
             num_heads=sizes["num_heads"],
-            drop_path_rate=0.0,
+            drop_path_rate=drop_path_rate,
             num_classes=0,
             global_pool="",
             strict_img_size=False,
@@ -102,7 +115,7 @@ class _Timm(nn.Module):
 class _Transformers(nn.Module):
     """With torch's own fused attention (sdpa)."""
 
-    def __init__(self, arch: str) -> None:
+    def __init__(self, arch: str, drop_path_rate: float) -> None:
         super().__init__()
         from transformers import SwinBackbone, SwinConfig
 
@@ -111,7 +124,7 @@ class _Transformers(nn.Module):
             embed_dim=sizes["embed_dims"],
             depths=list(sizes["depths"]),
             num_heads=list(sizes["num_heads"]),
-            drop_path_rate=0.0,
+            drop_path_rate=drop_path_rate,
             out_features=["stage1", "stage2", "stage3", "stage4"],
             attn_implementation="sdpa",
         )
@@ -121,7 +134,9 @@ class _Transformers(nn.Module):
         return list(self.backbone(images).feature_maps)
 
 
-def _official(checkout: Path, arch: str, state: dict[str, Tensor]) -> nn.Module:
+def _official(
+    checkout: Path, arch: str, drop_path_rate: float, state: dict[str, Tensor]
+) -> nn.Module:
     """Load the class from its file alone; what the file imports beside torch is stood in for."""
     file = checkout / "mmdet/models/backbones/swin_transformer.py"
     if not file.is_file():
@@ -160,6 +175,6 @@ def _official(checkout: Path, arch: str, state: dict[str, Tensor]) -> nn.Module:
         embed_dim=sizes["embed_dims"],
         depths=list(sizes["depths"]),
         num_heads=list(sizes["num_heads"]),
-        drop_path_rate=0.0,
+        drop_path_rate=drop_path_rate,
     )
     return _fill(model, state, "official")

@@ -1,0 +1,183 @@
+"""Time a training iteration of Mask R-CNN Swin-T on the CPU: our tools against mmdet's own runner.
+
+    python -m benchmarks.bench_training [--iterations 6] [--compiled-python PYTHON]
+
+The same 1x recipe on generated photographs at the 800 scale, one image a step, out of the box: ours
+as ``tools/train.py`` runs it, mmdet's packaged config through mmengine's runner with its defaults.
+mmdet runs on the portable ops of this project; ``--compiled-python`` names the Python of an
+environment with a compiled mmcv for a second row. Each side has a process of its own; sides take
+turns, and each turn's first two iterations are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS, setting, table, versions, write
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ROOT / "configs/mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py"
+THEIRS = "configs/swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py"
+WARM_UP = 2
+
+
+def main() -> None:
+    """Measure, print, write ``training.json`` and ``training.md``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--iterations", type=int, default=6, help="a turn, the first two included")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--compiled-python", help="Python of an environment with compiled mmcv")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run_side(**json.loads(options.child))
+        return
+    facts = setting(
+        iterations=options.iterations,
+        turns=options.turns,
+        batch=1,
+        scale="800 by 1,067",
+        versions=versions("mmdet", "mmengine", "mmcv-lite"),
+    )
+    sides = {
+        "swin_dense": ("ours", sys.executable),
+        "mmdet's runner, portable ops": ("theirs", sys.executable),
+    }
+    if options.compiled_python:
+        sides["mmdet's runner, compiled mmcv"] = ("theirs", options.compiled_python)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(options.turns):
+            for name, (side, python) in sides.items():
+                child = dict(
+                    side=side,
+                    folder=folder,
+                    iterations=options.iterations,
+                    tag=f"{turn}{len(rows)}",
+                )
+                seconds = _in_own_process(python, child)
+                rows.append(dict(side=name, turn=turn, seconds=seconds))
+                print(f"{name:32} {statistics.median(seconds):6.2f} s an iteration", flush=True)
+    write(
+        options.out,
+        "training",
+        "A training iteration of Mask R-CNN Swin-T on the CPU",
+        facts,
+        rows,
+        page(rows),
+    )
+
+
+def _in_own_process(python: str, child: dict[str, Any]) -> list[float]:
+    command = [python, "-m", "benchmarks.bench_training", "--child", json.dumps(child)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    seconds: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return seconds[WARM_UP:]
+
+
+def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
+    """Train and print the seconds of each iteration as JSON, last line."""
+    from mmengine.config import Config
+    from mmengine.hooks import Hook
+    from mmengine.registry import HOOKS
+
+    from swin_dense.data.sample import generate_sample_data
+    from swin_dense.engine.config import load_config
+
+    ends: list[float] = []
+
+    @HOOKS.register_module()
+    class Stopwatch(Hook):
+        def before_train(self, runner: Any) -> None:
+            ends.append(time.perf_counter())
+
+        def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+            ends.append(time.perf_counter())
+
+    data = generate_sample_data(
+        Path(folder) / "data", num_train=12, num_val=1, image_hw=(480, 640), seed=0
+    )
+    if side == "ours":
+        cfg = load_config(str(OURS))
+    else:
+        import mmdet
+
+        cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / THEIRS)
+    _fit(cfg, data, iterations)
+    cfg.work_dir = str(Path(folder) / tag)
+    cfg.custom_hooks = [dict(type="Stopwatch")]
+    if side == "ours":
+        from swin_dense.engine.train import train
+
+        train(cfg)
+    else:
+        from mmengine.runner import Runner
+
+        Runner.from_cfg(cfg).train()
+    print()
+    print(json.dumps([round(b - a, 4) for a, b in pairwise(ends)]))
+
+
+def _fit(cfg: Any, data: Any, iterations: int) -> None:
+    """Point a config at the sample data, at one scale, for a few iterations, from fresh weights."""
+    classes = data.thing_classes
+    cfg.model.backbone.init_cfg = None
+    for head in (cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head):
+        head.num_classes = len(classes)
+    cfg.train_dataloader.batch_size = 1
+    cfg.train_dataloader.num_workers = 1
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = str(data.coco_root) + "/"
+    dataset.ann_file = "annotations/instances_train2017.json"
+    dataset.data_prefix = dict(img="train2017/")
+    dataset.metainfo = dict(classes=classes)
+    dataset.pipeline = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+        dict(type="Resize", scale=(1333, 800), keep_ratio=True),
+        dict(type="RandomFlip", prob=0.5),
+        dict(type="PackDetInputs"),
+    ]
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=10**6)
+    for split in ("val", "test"):
+        for part in ("dataloader", "cfg", "evaluator"):
+            cfg[f"{split}_{part}"] = None
+    cfg.param_scheduler = None
+    cfg.default_hooks.checkpoint = None
+    cfg.default_hooks.logger.interval = 10**6
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.randomness = dict(seed=0)
+
+
+def page(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table: medians, and the ratio theirs / ours turn by turn."""
+    names = list(dict.fromkeys(row["side"] for row in rows))
+    medians = {
+        name: [statistics.median(row["seconds"]) for row in rows if row["side"] == name]
+        for name in names
+    }
+    body = []
+    for name in names:
+        ratios = [t / o for t, o in zip(medians[name], medians["swin_dense"], strict=True)]
+        body.append(
+            [name, f"{statistics.median(medians[name]):.2f}", f"{statistics.median(ratios):.2f}"]
+        )
+    return table(["side", "seconds an iteration", "theirs / ours"], body)
+
+
+if __name__ == "__main__":
+    main()
