@@ -1,0 +1,3 @@
+"""Model parts beyond backbones; importing it registers them."""
+
+from swin_dense.models import plugins as plugins
