@@ -1,0 +1,4 @@
+"""Model parts beyond backbones; importing it registers them."""
+
+from swin_dense.models import neck_plugins as neck_plugins
+from swin_dense.models import plugins as plugins
