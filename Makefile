@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 COMPAT := .venv-compat
 
-.PHONY: help setup demo test test-all compat check format clean
+.PHONY: help setup demo test test-all bench compat check format clean
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,10 @@ test: $(STAMP)  ## every test but the slow ones
 
 test-all: $(STAMP)  ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+bench: $(STAMP)  ## time the CPU's fast paths against their peers (15 minutes; keep the machine quiet)
+	@for part in backbone training ops evaluation growth; do \
+	  echo "== $$part"; $(BIN)/python -m benchmarks.bench_$$part || exit 1; done
 
 $(COMPAT)/.ready: requirements_compat.txt pyproject.toml
 	$(PYTHON) -m venv $(COMPAT)

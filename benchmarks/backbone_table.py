@@ -1,6 +1,6 @@
 """Cost of every registered backbone in every published size: parameters, MACs, time, memory.
 
-    python benchmarks/backbone_table.py [--kinds PVT PVTv2] [--rounds 2] [--threads 1]
+    python -m benchmarks.backbone_table [--kinds PVT PVTv2] [--rounds 2] [--threads 1]
 
 Parameters and multiply-accumulates are counted at 800x1280 pixels without running anything. Time
 and memory are measured at 512x512, each size in a process of its own: the best forward pass of
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_ops import processor
 from torch import nn
 
 import swin_dense.backbones  # noqa: F401  registers them
+from benchmarks.common import processor
 from swin_dense.backbones.base import Backbone
 from swin_dense.evaluation.complexity import count_model
 from swin_dense.registry import MODELS

@@ -1,6 +1,6 @@
 """Time RoIAlign and NMS against compiled mmcv, on the levels and box counts of a detector.
 
-    python benchmarks/bench_ops.py [--rounds 9] [--threads 2] [--out benchmarks/results]
+    python -m benchmarks.bench_ops [--rounds 9] [--threads 2] [--out benchmarks/results]
 
 Run it in an environment with a compiled mmcv (``pip install mmcv==2.1.0``) to fill its column; with
 mmcv-lite the column stays empty. Both sides run in one process with the same allocator, take turns,
@@ -11,20 +11,16 @@ above 1, ours is faster.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import date
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.common import RESULTS, ratio, setting, table, take_turns, write
 from swin_dense import ops
 from swin_dense.engine.runtime import keep_large_allocations
 
@@ -54,9 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    load_before = round(os.getloadavg()[0], 1)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     allocator = "mallopt" if keep_large_allocations() else "default"
@@ -67,23 +62,15 @@ def main() -> None:
         rows += [measure(case, options.rounds) for case in cases]
         print(*map(line_of, rows[-len(cases) :]), sep="\n", flush=True)
     rows += totals(rows)
-    setting = {
-        "date": date.today().isoformat(),
-        "machine": processor(),
-        "torch": torch.__version__,
-        "mmcv": compiled_version() if compiled else "not compiled: not measured",
-        "threads": options.threads,
-        "allocator": allocator,
-        "rounds": options.rounds,
-        "load_average_before": load_before,
-        "image_hw": IMAGE_HW,
-        "channels": CHANNELS,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    result = {"setting": setting, "rows": [asdict(row) for row in rows]}
-    (options.out / "ops.json").write_text(json.dumps(result, indent=2) + "\n")
-    (options.out / "ops.md").write_text(report(setting, rows))
-    print(f"wrote {options.out / 'ops.md'}")
+    facts = setting(
+        mmcv=compiled_version() if compiled else "not compiled: not measured",
+        allocator=allocator,
+        rounds=options.rounds,
+        image_hw=IMAGE_HW,
+        channels=CHANNELS,
+    )
+    title = "RoIAlign and NMS against compiled mmcv"
+    write(options.out, "ops", title, facts, [asdict(row) for row in rows], page(rows))
 
 
 def roi_align_cases(compiled: bool) -> list[list[Case]]:
@@ -200,29 +187,14 @@ def crowded_boxes(count: int) -> Tensor:
 def measure(case: Case, rounds: int) -> Row:
     """Time both sides in turn, after one unmeasured round."""
     name, ours, theirs = case
-    ours_s, theirs_s = [], []
-    for _ in range(rounds + 1):
-        ours_s.append(seconds(ours))
-        if theirs is not None:
-            theirs_s.append(seconds(theirs))
-    ours_s, theirs_s = ours_s[1:], theirs_s[1:]
+    seconds = take_turns({"ours": ours} | ({"theirs": theirs} if theirs else {}), rounds)
+    median_ms = {side: round(statistics.median(s) * 1e3, 2) for side, s in seconds.items()}
     return Row(
         case=name,
-        ours_ms=round(statistics.median(ours_s) * 1e3, 2),
-        theirs_ms=round(statistics.median(theirs_s) * 1e3, 2) if theirs_s else None,
-        ratio=(
-            round(statistics.median(t / o for t, o in zip(theirs_s, ours_s, strict=True)), 2)
-            if theirs_s
-            else None
-        ),
+        ours_ms=median_ms["ours"],
+        theirs_ms=median_ms.get("theirs"),
+        ratio=round(ratio(seconds["theirs"], seconds["ours"]), 2) if theirs else None,
     )
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Return the wall time of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def totals(rows: list[Row]) -> list[Row]:
@@ -238,13 +210,13 @@ def totals(rows: list[Row]) -> list[Row]:
             ours = sum(row.ours_ms for row in own)
             theirs = [row.theirs_ms for row in own if row.theirs_ms is not None]
             theirs_ms = round(sum(theirs), 2) if theirs else None
-            ratio = round(theirs_ms / ours, 2) if theirs_ms is not None else None
+            own_ratio = round(theirs_ms / ours, 2) if theirs_ms is not None else None
             sums.append(
                 Row(
                     f"RoIAlign {side}x{side} all four levels {direction}",
                     round(ours, 2),
                     theirs_ms,
-                    ratio,
+                    own_ratio,
                 )
             )
     return sums
@@ -256,22 +228,15 @@ def line_of(row: Row) -> str:
     return f"{row.case:48} ours {row.ours_ms:9.2f} ms{theirs}"
 
 
-def report(setting: dict[str, object], rows: list[Row]) -> str:
-    """Return the page: what was run where, then the table."""
-    lines = ["# RoIAlign and NMS against compiled mmcv", ""]
-    lines += [f"- {key}: {value}" for key, value in setting.items()]
-    lines += [
-        "",
-        "Medians in milliseconds; ratio is theirs / ours, pair by pair.",
-        "",
-        "| case | ours | compiled mmcv | ratio |",
-        "| --- | ---: | ---: | ---: |",
-    ]
+def page(rows: list[Row]) -> list[str]:
+    """Return the table."""
+    body = []
     for row in rows:
         theirs = "not measured" if row.theirs_ms is None else f"{row.theirs_ms:.1f}"
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        lines.append(f"| {row.case} | {row.ours_ms:.1f} | {theirs} | {ratio} |")
-    return "\n".join(lines) + "\n"
+        own_ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        body.append([row.case, f"{row.ours_ms:.1f}", theirs, own_ratio])
+    legend = "Medians in milliseconds; ratio is theirs / ours, pair by pair."
+    return [legend, "", *table(["case", "ours", "compiled mmcv", "ratio"], body)]
 
 
 def has_compiled_mmcv() -> bool:
@@ -287,16 +252,6 @@ def compiled_version() -> str:
     from mmcv.ops import get_compiler_version
 
     return f"{mmcv.__version__} ({get_compiler_version()})"
-
-
-def processor() -> str:
-    """Return the processor's name, as Linux tells it, else what Python knows."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
