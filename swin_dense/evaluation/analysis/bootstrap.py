@@ -82,18 +82,51 @@ def paired_bootstrap(
         seed: equal seeds give equal intervals.
         progress: called with (resamples done, resamples in all).
     """
+    return paired_bootstraps(
+        lambda weights: np.array([first(weights)]),
+        lambda weights: np.array([second(weights)]),
+        images,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        progress=progress,
+    )[0]
+
+
+def paired_bootstraps(
+    first: Callable[[Floats], Floats],
+    second: Callable[[Floats], Floats],
+    images: int,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Difference]:
+    """Return as :func:`paired_bootstrap` does for several figures (F,) that are taken together."""
     once = np.ones(images)
-    changes = np.empty(resamples)
+    before, after = first(once), second(once)
+    changes = np.empty((resamples, len(before)))
     for row, weights in enumerate(draws(images, resamples, seed)):
         changes[row] = second(weights) - first(weights)
         if progress is not None:
             progress(row + 1, resamples)
     tail = (1 - confidence) / 2
-    known = changes[~np.isnan(changes)]
-    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
-    return Difference(
-        first(once), second(once), float(low), float(high), resamples, confidence
-    )
+    result = []
+    for index, column in enumerate(changes.T):
+        known = column[~np.isnan(column)]
+        low, high = np.quantile(known, [tail, 1 - tail]) if len(known) else (np.nan, np.nan)
+        result.append(
+            Difference(
+                float(before[index]),
+                float(after[index]),
+                float(low),
+                float(high),
+                resamples,
+                confidence,
+            )
+        )
+    return result
 
 
 def mean_iou(counts: Floats, weights: Floats) -> float:

@@ -1,0 +1,108 @@
+"""The pictures beside the page: photographs made small, label maps as overlays, outlines of masks.
+
+Letters: H, W the photograph; h, w the small picture; P points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from swin_dense.visualization.images import RgbImage, read_image
+from swin_dense.visualization.palette import RGB
+
+LONG_SIDE_PX = 800
+"""The longer side of a small picture, enough for a screen and about 50 kB."""
+
+_JPEG_QUALITY = 80
+_MOST_POINTS = 60
+PIXEL_COLORS: tuple[RGB, ...] = ((93, 177, 238), (255, 107, 115), (229, 172, 58))
+"""Of boundary, missed and partial errors, as the page's style sheet has them on dark ground."""
+
+
+def small_size(image_hw: tuple[int, int], long_side_px: int = LONG_SIDE_PX) -> tuple[int, int]:
+    """Return (h, w) of the small picture; never larger than the photograph."""
+    factor = min(1.0, long_side_px / max(image_hw))
+    return max(1, round(image_hw[0] * factor)), max(1, round(image_hw[1] * factor))
+
+
+def read_photo(path: Path, image_hw: tuple[int, int]) -> RgbImage:
+    """Return the photograph as the model saw it: unturned where only that has the size.
+
+    Raises:
+        UserError: there is none, or it does not decode.
+    """
+    photo = read_image(path)
+    if photo.shape[:2] != image_hw:
+        unturned = read_image(path, apply_orientation=False)
+        if unturned.shape[:2] == image_hw:
+            return unturned
+    return photo
+
+
+def write_photo(path: Path, photo: RgbImage) -> None:
+    """Write the small JPEG of a photograph (H, W, 3)."""
+    height, width = small_size((photo.shape[0], photo.shape[1]))
+    small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, encoded = cv2.imencode(".jpg", np.asarray(small)[..., ::-1], options)
+    assert done
+    path.write_bytes(encoded.tobytes())
+
+
+def write_overlay(path: Path, labels: NDArray[np.generic], colors: Sequence[RGB]) -> None:
+    """Write a label map (H, W) as a small PNG: classes in their colours, all else see-through."""
+    size = small_size((labels.shape[0], labels.shape[1]))
+    small = cv2.resize(
+        labels.astype(np.int32).astype(np.float32), size[::-1], interpolation=cv2.INTER_NEAREST
+    ).astype(np.int64)
+    known = (small >= 0) & (small < len(colors))
+    buffer = BytesIO()
+    if len(colors) < 256:
+        picture = Image.fromarray(np.where(known, small, 255).astype(np.uint8))
+        picture = picture.convert("P") if picture.mode != "P" else picture
+        picture.putpalette([channel for color in colors for channel in color])
+        picture.save(buffer, "PNG", transparency=255)
+    else:
+        table = np.array([*colors, (0, 0, 0)], np.uint8)
+        rgb = table[np.where(known, small, len(colors))]
+        alpha = np.where(known, 255, 0).astype(np.uint8)
+        Image.fromarray(np.dstack([rgb, alpha])).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue())
+
+
+def outline(mask: NDArray[np.generic]) -> list[list[int]]:
+    """Return the outer outlines of a mask (H, W), each x and y in turn, in thousandths."""
+    binary = (np.asarray(mask) != 0).astype(np.uint8)
+    height, width = binary.shape
+    contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    found = []
+    for contour in contours:
+        points = np.asarray(contour)
+        tolerance = 0.0015 * max(height, width)
+        short = cv2.approxPolyDP(points, tolerance, True)
+        while len(short) > _MOST_POINTS:
+            tolerance *= 1.6
+            short = cv2.approxPolyDP(points, tolerance, True)
+        if len(short) >= 3:
+            scaled = np.asarray(short).reshape(-1, 2) * (1000 / width, 1000 / height)  # (P, 2)
+            found.append(np.rint(scaled).astype(int).ravel().tolist())
+    return found
+
+
+def write_outlines(
+    path: Path,
+    truth: Iterable[Sequence[Sequence[int]]],
+    runs: Sequence[Iterable[Sequence[Sequence[int]]]],
+) -> None:
+    """Write the outlines of a picture's annotations and of each run's detections as a script."""
+    content = {"t": list(truth), "r": [list(run) for run in runs]}
+    text = json.dumps(content, separators=(",", ":"))
+    path.write_text(f"swinDenseOutlines({json.dumps(path.stem)},{text});\n")
