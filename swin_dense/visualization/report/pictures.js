@@ -57,8 +57,7 @@ function frame(image, what, { run = 0, least = 0, labels = false, lazy = true, o
   const order = [...marks].sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
   for (const mark of order) {
     const drawn = boxOn(mark.box, { ...mark, text: labels ? mark.text : null, mute: marks.length > 14 });
-    if (what === "truth") drawn.style.setProperty("--t", mark.state ? "#fff" : onColor(classColor(mark.label)));
-    else drawn.style.setProperty("--t", document.documentElement.dataset.theme === "dark" ? "#0b0c0f" : "#fff");
+    drawn.style.setProperty("--t", what === "truth" && mark.state === 0 ? onColor(classColor(mark.label)) : "#0b0c0f");
     drawn.dataset.index = mark.index;
     node.append(drawn);
     if (boxes) boxes.set(mark.index, drawn);

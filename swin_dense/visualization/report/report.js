@@ -58,13 +58,14 @@ function errors(view) {
 
 function confusion(view) {
   const heat = heatMap(view.confusion);
-  const parts = [make("div", { class: "panel" }, heat.node, make("div", { class: "foot" }, make("span", { text: view.confusion.note }))), heat.readout];
-  if (!view.confusion.pairs.length) return make("div", {}, parts);
+  const parts = make("div", {}, make("div", { class: "panel" }, heat.node, make("div", { class: "foot" }, make("span", { text: view.confusion.note }))), heat.readout);
+  if (!view.confusion.pairs.length) return parts;
   const list = sortedTable({
-    columns: [{ label: "Annotated" }, { label: "Predicted" }, { label: view.confusion.unit, digits: 0 }, { label: "Share of the class", digits: 1 }],
+    columns: [{ label: "Annotated" }, { label: "Predicted" }, { label: view.confusion.unit, digits: 0 }, { label: "Share, %", digits: 1 }],
     rows: view.confusion.pairs, first: 2, falling: true, limit: 8, caption: "What is taken for what most often",
   });
-  return make("div", {}, parts, make("h3", { text: "Taken for one another most often", style: { margin: "22px 0 10px" } }), list.panel);
+  const wide = view.confusion.rows.length > 14;
+  return make("div", { class: wide ? "" : "cols top-cols" }, parts, make("div", {}, make("h3", { class: wide ? "gap" : "list-head", text: "Most frequent confusions" }), list.panel));
 }
 
 function everySection() {

@@ -65,14 +65,14 @@ def write_overlay(path: Path, labels: NDArray[np.generic], colors: Sequence[RGB]
     ).astype(np.int64)
     known = (small >= 0) & (small < len(colors))
     buffer = BytesIO()
+    table = np.array([*colors, (0, 0, 0)], np.uint8)
+    index = np.where(known, small, len(colors))
     if len(colors) < 256:
-        picture = Image.fromarray(np.where(known, small, 255).astype(np.uint8))
-        picture = picture.convert("P") if picture.mode != "P" else picture
-        picture.putpalette([channel for color in colors for channel in color])
-        picture.save(buffer, "PNG", transparency=255)
+        picture = Image.frombytes("P", size[::-1], index.astype(np.uint8).tobytes())
+        picture.putpalette(table.tobytes())
+        picture.save(buffer, "PNG", transparency=len(colors))
     else:
-        table = np.array([*colors, (0, 0, 0)], np.uint8)
-        rgb = table[np.where(known, small, len(colors))]
+        rgb = table[index]
         alpha = np.where(known, 255, 0).astype(np.uint8)
         Image.fromarray(np.dstack([rgb, alpha])).save(buffer, "PNG")
     path.write_bytes(buffer.getvalue())

@@ -89,7 +89,7 @@ const viewer = {
       entries.sort((a, b) => b[1] + b[2] - a[1] - a[2]);
       this.listOf(side, DATA.runs.length > 1 ? `${name}: IoU` : "IoU in this picture", entries.map(([label, inTruth, inFound, iou]) => ({
         color: classColor(label), name: className(label), value: number(iou / 10, 1),
-        note: `annotated ${number(inTruth / 10)} %, predicted ${number(inFound / 10)} %`,
+        note: `${number(inTruth / 10)} % annotated, ${number(inFound / 10)} % predicted`,
       })));
     });
   },

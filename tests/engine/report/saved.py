@@ -33,7 +33,9 @@ def save_detection(data: SampleData, work_dir: Path, *, skill: float = 0.8, seed
             if luck > (skill + 0.1 if twin == 0 else 0.12):
                 continue
             reach = max(1, int((1.2 - skill) * np.sqrt(entry["area"]) * rng.choice([0.1, 0.3, 1.2])))
-            moved = np.roll(mask, rng.integers(-reach, reach + 1, 2), axis=(0, 1))
+            moved = _shift(mask, *rng.integers(-reach, reach + 1, 2))
+            if not moved.any():
+                continue
             category = entry["category_id"]
             if rng.random() > skill + 0.1:
                 category = int(rng.choice(categories))
@@ -78,7 +80,7 @@ def save_segmentation(
     for path in sorted(truth_folder.glob("*.png")):
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         found = np.where(labels == 0, 1, labels) - 1
-        found = np.roll(found, rng.integers(-shift_px, shift_px + 1, 2), axis=(0, 1))
+        found = _shift(found, *rng.integers(-shift_px, shift_px + 1, 2), border=cv2.BORDER_REPLICATE)
         for label in np.unique(found):
             if label >= len(SEMANTIC_CLASSES) - len(THING_CLASSES) and rng.random() < 0.25:
                 found[found == label] = int(rng.integers(0, len(SEMANTIC_CLASSES)))
@@ -103,6 +105,14 @@ def save_segmentation(
     )  # fmt: skip
     (folder / "index.json").write_text(json.dumps(index))
     return work_dir
+
+
+def _shift(image: np.ndarray, down: int, right: int, border: int = 0) -> np.ndarray:
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    size = (image.shape[1], image.shape[0])
+    return cv2.warpAffine(
+        image.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST, borderMode=border
+    )
 
 
 def _result(image_id: int, category: int, mask: np.ndarray, score: float) -> dict[str, Any]:
