@@ -94,7 +94,7 @@ def check_pair(runs: Sequence[SavedRun]) -> None:
             f"the runs have {len(a.class_names)} and {len(b.class_names)} classes, {what}; "
             "expected the same classes. Evaluate both with one test set."
         )
-    ids = [{str(entry["id"]) for entry in run.images} for run in runs]
+    ids = [{entry.id for entry in run.images} for run in runs]
     if ids[0] != ids[1]:
         raise UserError(
             f"the runs share {len(ids[0] & ids[1])} images of {len(ids[0])} and {len(ids[1])}; "

@@ -190,10 +190,10 @@ def pictures_of(
     absent = 0
     ious = [analysis.image_iou for analysis in analyses]
     images = runs[0].images
-    others = [{str(entry["id"]): entry for entry in run.images} for run in runs]
+    others = [{entry.id: entry for entry in run.images} for run in runs]
     for index, entry in enumerate(images):
         stem = f"{index:06d}"
-        hw = (int(entry["height"]), int(entry["width"]))
+        hw = (entry.height, entry.width)
         height, width = small_size(hw)
         try:
             write_photo(folder / f"{stem}.jpg", read_photo(runs[0].photo(entry), hw))
@@ -201,7 +201,7 @@ def pictures_of(
             absent += 1
         parts = []
         for number, run in enumerate(runs):
-            truth, found = run.label_maps(others[number][str(entry["id"])])
+            truth, found = run.label_maps(others[number][entry.id])
             counted = (truth != run.ignore_index) & (truth >= 0) & (truth < len(run.class_names))
             if number == 0:
                 write_overlay(folder / f"{stem}_t.png", np.where(counted, truth, -1), run.colors)
@@ -220,7 +220,7 @@ def pictures_of(
                 }
             )
         result.append(
-            {"n": entry["file"], "u": stem, "w": width, "h": height, "size": [hw[1], hw[0]],
+            {"n": entry.file, "u": stem, "w": width, "h": height, "size": [hw[1], hw[0]],
              "r": parts}
         )  # fmt: skip
         tick(index + 1, len(images))

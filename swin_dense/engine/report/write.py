@@ -75,10 +75,11 @@ def common_data(runs: list[SavedRun], heading: str) -> dict[str, Any]:
     for one in runs:
         line: list[dict[str, str]] = []
         for word, key in (("", "config"), (" with ", "checkpoint")):
-            if one.index.get(key):
-                line += [{"text": word}] * bool(word) + [{"code": str(one.index[key])}]
+            value = getattr(one.predictions.run, key)
+            if value:
+                line += [{"text": word}] * bool(word) + [{"code": value}]
         about.append(line)
-    created = str(run.index.get("created") or "")[:16].replace("T", " ")
+    created = run.predictions.run.created[:16].replace("T", " ")
     noun = f"{len(run.images):,} pictures, {len(run.class_names)} classes"
     about.append([{"text": f"{noun}{', evaluated ' + created if created else ''}. swin_dense "
                            f"{__version__}"}])  # fmt: skip

@@ -47,14 +47,24 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = NUM_BINS)
     place = np.minimum((values * bins).astype(np.int64), bins - 1)
     return from_counts(
         np.bincount(place, minlength=bins),
-        np.bincount(place, values, minlength=bins),
         np.bincount(place, right, minlength=bins),
+        np.bincount(place, values, minlength=bins),
     )
 
 
-def from_counts(count: ArrayLike, confidence_sum: ArrayLike, correct: ArrayLike) -> Reliability:
-    """Return the bins of counts that were kept while predicting, each (B,)."""
+def from_counts(
+    count: ArrayLike, correct: ArrayLike, confidence_sum: ArrayLike | None = None
+) -> Reliability:
+    """Return the bins of counts that were kept while predicting, each (B,).
+
+    Args:
+        count: predictions in each bin.
+        correct: those of them that were right.
+        confidence_sum: the sum of their confidences; each bin's middle stands in where it is None.
+    """
     total = np.asarray(count, np.float64)
+    if confidence_sum is None:
+        confidence_sum = total * (np.arange(len(total)) + 0.5) / max(1, len(total))
     empty = np.full(total.shape, np.nan)
     filled = total > 0
     return Reliability(

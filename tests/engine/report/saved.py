@@ -89,13 +89,12 @@ def save_segmentation(
             found[top : top + 30, left : left + 40] = int(rng.integers(0, 3))
         cv2.imwrite(str(folder / "labels" / path.name), found.astype(np.uint8))
         images.append(
-            dict(id=int(path.stem), file=f"{path.stem}.jpg", height=labels.shape[0],
+            dict(id=path.stem, file=f"{path.stem}.jpg", height=labels.shape[0],
                  width=labels.shape[1], labels=str(path), prediction=f"labels/{path.name}")
         )  # fmt: skip
     confidence = (np.arange(15) + 0.5) / 15
     count = np.array([0, 0, 3, 10, 30, 60, 80, 120, 160, 220, 340, 620, 1400, 3600, 24000])
-    np.savez(folder / "calibration.npz", count=count, confidence_sum=count * confidence,
-             correct=count * confidence**1.25)  # fmt: skip
+    np.savez(folder / "calibration.npz", n=count, correct=(count * confidence**1.25).astype(int))  # fmt: skip
     index = dict(
         format=1, task="segmentation", classes=list(SEMANTIC_CLASSES), palette=None,
         config="configs/upernet/upernet_swin_t_p4_w7_8xb2_160k_ade20k_512x512.py",

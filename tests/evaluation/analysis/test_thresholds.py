@@ -101,8 +101,9 @@ def test_the_calibration_error_is_the_one_worked_by_hand() -> None:
 def test_perfect_confidence_has_no_calibration_error_and_none_has_none_to_tell() -> None:
     assert reliability([1.0, 1.0, 0.0], [1, 1, 0]).error == 0
     assert np.isnan(reliability([], []).error)
-    again = from_counts([2, 0], [0.5, 0.0], [1, 0])
-    assert again.error == pytest.approx(0.25)
+    again = from_counts([2, 0], [1, 0], [0.6, 0.0])
+    assert again.error == pytest.approx(0.2)
+    assert from_counts([2, 0], [1, 0]).error == pytest.approx(0.25)  # the bin's middle is 0.25
 
 
 def test_doubtful_annotations_are_found_and_ordered() -> None:
