@@ -1,4 +1,4 @@
-"""``tools/analyze_logs.py plot_curve|cal_train_time LOGS``: curves and speed of one or more runs."""
+"""``tools/analyze_logs.py plot_curve|cal_train_time RUNS``: curves and speed of runs."""
 
 from __future__ import annotations
 

@@ -32,6 +32,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--tta", "--aug-test", action="store_true", help="test-time augmentation")
     parser.add_argument(
+        "--no-report", action="store_true", help="skip report.html and the pictures beside it"
+    )
+    parser.add_argument(
+        "--save-thresholds",
+        action="store_true",
+        help="keep the score thresholds with the best F1 in the checkpoint",
+    )
+    parser.add_argument(
         "--eval", nargs="+", metavar="METRIC", help="older flag: the config decides now"
     )
     add_launcher_arguments(parser)
@@ -62,7 +70,10 @@ def _main(argv: Sequence[str]) -> int:
         wait_time=args.wait_time,
         tta=args.tta,
         launcher=args.launcher,
+        report=not args.no_report,
+        save_thresholds=args.save_thresholds,
     )
     test(cfg, args.checkpoint, options)
-    print(f"done: metrics.json is in {cfg.work_dir}")
+    what = "metrics.json is" if args.no_report else "metrics.json and report.html are"
+    print(f"done: {what} in {cfg.work_dir}")
     return 0

@@ -45,7 +45,10 @@ def build_parser() -> Parser:
     predict.add_argument("images", nargs="+", help="files, folders or patterns such as 'a/*.jpg'")
     predict.add_argument("--out-dir", metavar="DIR", help="work_dirs/<config's name>/predictions")
     predict.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="S", help="the least score drawn (0.3)"
+        "--score-thr",
+        type=float,
+        metavar="S",
+        help="the least score drawn (the checkpoint's own for each class, or 0.3)",
     )
     predict.add_argument("--device", help="such as cpu or cuda:0; the machine's best by default")
     return parser
@@ -89,7 +92,7 @@ def _dataset(args: Namespace) -> int:
 
 
 def _predict(args: Namespace) -> int:
-    if not 0.0 <= args.score_thr <= 1.0:
+    if args.score_thr is not None and not 0.0 <= args.score_thr <= 1.0:
         raise UserError(f"--score-thr {args.score_thr}: expected 0 to 1.")
     paths = find_images(args.images)
     from swin_dense.engine.config import load_config

@@ -12,7 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 
 from swin_dense.engine.config import host_of
+from swin_dense.engine.report.write import write_report
 from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
+from swin_dense.engine.thresholds import check_can_save, save_thresholds
 from swin_dense.errors import UserError
 
 
@@ -27,6 +29,8 @@ class TestOptions:
         wait_time: seconds each window stays.
         tta: test-time augmentation as the config defines it, or flips where it does not.
         launcher: "none", "pytorch", "slurm" or "mpi".
+        report: write ``report.html`` and the pictures beside it.
+        save_thresholds: keep the score thresholds with the best F1 in the checkpoint.
     """
 
     __test__ = False
@@ -37,6 +41,8 @@ class TestOptions:
     wait_time: float = 2.0
     tta: bool = False
     launcher: str = "none"
+    report: bool = True
+    save_thresholds: bool = False
 
 
 def test(
@@ -58,6 +64,8 @@ def test(
     cfg.load_from = str(checkpoint)
     cfg.resume = False
     segments = host_of(cfg) == "mmseg"
+    if options.save_thresholds:
+        check_can_save(checkpoint, segments=segments)
     if options.show or options.show_dir:
         _draw(cfg, options, segments=segments)
     if options.tta:
@@ -68,8 +76,29 @@ def test(
         runner = build_runner(cfg, splits=("test",), launcher=options.launcher)
         metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
-        write_metrics(Path(runner.work_dir) / "metrics.json", metrics)
+        _leave(Path(runner.work_dir), metrics, checkpoint, options)
     return metrics
+
+
+def _leave(
+    work_dir: Path, metrics: dict[str, float], checkpoint: str | Path, options: TestOptions
+) -> None:
+    """Write what an evaluation leaves: the figures first, so that nothing later can lose them."""
+    previous = _read_metrics(work_dir / "metrics.json")
+    write_metrics(work_dir / "metrics.json", metrics)
+    if options.save_thresholds:
+        meta = save_thresholds(checkpoint, work_dir)
+        print(f"thresholds are in {checkpoint}: {meta['overall']:.3f} over all classes")
+    if options.report:
+        write_report(work_dir, metrics=metrics, previous=previous)
+
+
+def _read_metrics(path: Path) -> dict[str, float]:
+    try:
+        content = json.loads(path.read_text())
+        return {name: float(value) for name, value in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # none, or no figures: there is nothing to compare with
 
 
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:

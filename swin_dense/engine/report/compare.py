@@ -111,10 +111,9 @@ def _detection(
     found: dict[str, Difference] = {}
     for index in range(kinds):
         noun = "Box" if index == 0 else "Mask"
-        rankings = [analyses[index].ranking for analyses in both]
-        figures = [_ap_figures(ranking) for ranking in rankings]
+        first, second = (_ap_figures(analyses[index].ranking) for analyses in both)
         tick = ticker(f"compare: {noun.lower()} AP, resamples")
-        results = paired_bootstraps(*figures, number, resamples=resamples, progress=tick)
+        results = paired_bootstraps(first, second, number, resamples=resamples, progress=tick)
         found |= dict(zip((f"{noun} AP", f"{noun} AP50"), results, strict=True))
     pairs = [analyses[0] for analyses in both]
     images, absent = detection.pictures_of(runs, pairs, folder, ticker("compare: pictures"))
@@ -128,7 +127,9 @@ def _detection(
             for k, name in enumerate(runs[0].class_names)
         ]  # fmt: skip
         columns: list[dict[str, Any]] = [
-            {"label": "Class"}, {"label": "AP of A", "digits": 1}, {"label": "AP of B", "digits": 1},
+            {"label": "Class"},
+            {"label": "AP of A", "digits": 1},
+            {"label": "AP of B", "digits": 1},
             {"label": "Change of AP", "digits": 1, "signed": True},
             {"label": "Change of AP50", "digits": 1, "signed": True},
         ]  # fmt: skip
@@ -170,9 +171,7 @@ def _segmentation(
         return lambda weights: float(weights @ both / max(1.0, float(weights @ truth)))
 
     found = {
-        name: paired_bootstrap(
-            make(analyses[0]), make(analyses[1]), number, resamples=resamples
-        )
+        name: paired_bootstrap(make(analyses[0]), make(analyses[1]), number, resamples=resamples)
         for name, make in (("mIoU", iou_figure), ("aAcc", accuracy_figure))
     }
     images, _, absent = segmentation.pictures_of(

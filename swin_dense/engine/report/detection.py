@@ -49,9 +49,7 @@ def view_of(analysis: DetectionAnalysis) -> dict[str, Any]:
         ranking.curve(0, label).at_recalls() if asked[label] else None
         for label in range(len(names))
     ]
-    strict = [
-        ranking.curve(5, label).at_recalls() for label in range(len(names)) if asked[label]
-    ]
+    strict = [ranking.curve(5, label).at_recalls() for label in range(len(names)) if asked[label]]
     known = [curve for curve in curves if curve is not None]
     pooled = ranking.curve(0)
     kept = np.searchsorted(-pooled.score, -_STEPS, side="right")  # how many score that or more
@@ -150,15 +148,15 @@ def doubts_of(analysis: DetectionAnalysis, limit: int = 200) -> list[dict[str, A
     table = analysis.table
     names = table.class_names
     least = max(0.5, analysis.least_score)
-    found = suspect_boxes(
-        table, table.overlaps(analysis.kind), analysis.kinds, least_score=least
-    )
+    found = suspect_boxes(table, table.overlaps(analysis.kind), analysis.kinds, least_score=least)
     texts = {
         "not annotated": lambda s: f"not annotated: {names[s.predicted]}?",
         "other class": lambda s: f"{names[s.annotated]}, or {names[s.predicted]}?",
-        "annotated twice": lambda s: f"{names[s.annotated]} and {names[s.predicted]} in one place"
-        if s.annotated != s.predicted
-        else f"{names[s.annotated]} annotated twice",
+        "annotated twice": lambda s: (
+            f"{names[s.annotated]} and {names[s.predicted]} in one place"
+            if s.annotated != s.predicted
+            else f"{names[s.annotated]} annotated twice"
+        ),
     }
     return [
         {
@@ -204,7 +202,9 @@ def pictures_of(
             absent += 1
         truth = table.truth.rows(index)
         kept = [_shown(analysis, index, most) for analysis in analyses]
-        states = [np.where(table.truth.crowd[truth], 2, lost[run][truth]) for run in range(len(runs))]
+        states = [
+            np.where(table.truth.crowd[truth], 2, lost[run][truth]) for run in range(len(runs))
+        ]
         if table.has_masks:
             write_outlines(
                 folder / f"{stem}.js",
@@ -259,15 +259,15 @@ def confusion_of(
     rows, columns = np.unravel_index(order, pairs.shape)
     asked = counts.sum(axis=1)
     return {
-        "rows": [names[index] for index in shown],
-        "columns": [names[index] for index in shown],
+        "rows": [names[int(index)] for index in shown],
+        "columns": [names[int(index)] for index in shown],
         "counts": counts[np.ix_(shown, shown)],
         "rowName": "annotated",
         "columnName": "predicted",
         "unit": unit,
         "note": note,
         "pairs": [
-            [names[row], names[column], int(pairs[row, column]),
+            [names[int(row)], names[int(column)], int(pairs[row, column]),
              100 * float(pairs[row, column]) / max(1, int(asked[row]))]
             for row, column in zip(rows, columns, strict=True)
             if pairs[row, column]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swin_dense.errors import UserError
-from swin_dense.evaluation.analysis.calibration import Reliability, from_counts
+from swin_dense.evaluation.analysis.calibration import NUM_BINS, Reliability, from_counts
 from swin_dense.evaluation.analysis.table import DetectionTable, from_coco
 from swin_dense.evaluation.predictions import (
     INDEX,
@@ -116,7 +116,13 @@ class SavedRun:
     def calibration(self) -> Reliability | None:
         """Confidence and accuracy of a segmenter's pixels, where they were counted."""
         counts = getattr(self.predictions, "calibration", None)
-        return None if counts is None else from_counts(counts.n, counts.correct)
+        if counts is None:
+            return None
+        bins = len(counts.n)
+        shown = NUM_BINS if bins % NUM_BINS == 0 else bins
+        middle = (np.arange(bins) + 0.5) / bins
+        parts = (counts.n, counts.correct, counts.n * middle)
+        return from_counts(*(part.reshape(shown, -1).sum(axis=1) for part in parts))
 
     @property
     def ignore_index(self) -> int:

@@ -62,7 +62,9 @@ def write_report(
     folder = fresh_folder(work_dir / "report_files")
     made = _detection if run.task == "detection" else _segmentation
     data = made(run, folder, metrics or {}, previous or {})
-    data["previous"] = "Compared with the evaluation before, in the same folder." if previous else ""
+    data["previous"] = (
+        "Compared with the evaluation before, in the same folder." if previous else ""
+    )
     return write_page(
         work_dir / "report.html", f"{data['heading']}: report", data, script="report.js"
     )

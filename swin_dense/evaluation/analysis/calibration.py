@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from swin_dense.evaluation.analysis.table import Floats
 
-NUM_BINS = 15
+NUM_BINS = 20
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,6 @@ def detection_confusion(
             counts[rows[other], columns[index]] += 1
             columns[index] = rows[other] = -1
             left[index], left[:, other] = -1.0, -1.0
-        np.add.at(counts, (classes, columns[columns >= 0]), 1)
-        np.add.at(counts, (rows[rows >= 0], classes), 1)
+        counts[classes] += np.bincount(columns[columns >= 0], minlength=classes + 1)
+        counts[:, classes] += np.bincount(rows[rows >= 0], minlength=classes + 1)
     return counts

@@ -113,9 +113,7 @@ def analyse_detection(table: DetectionTable, kind: str = "bbox") -> DetectionAna
         costs=error_costs(table, kinds),
         counts=counts,
         confusion=detection_confusion(table, overlaps, matches, least_score=least),
-        calibration=reliability(
-            table.found.score[counting], kinds.kind[counting] == CORRECT
-        ),
+        calibration=reliability(table.found.score[counting], kinds.kind[counting] == CORRECT),
         image_counts=count_images(table, kinds, matches, least),
     )
 

@@ -153,7 +153,9 @@ def error_costs(table: DetectionTable, kinds: ErrorKinds) -> dict[str, float]:
     }
 
 
-def error_counts(kinds: ErrorKinds, above: Floats | None = None, least: float = 0.0) -> dict[str, int]:
+def error_counts(
+    kinds: ErrorKinds, above: Floats | None = None, least: float = 0.0
+) -> dict[str, int]:
     """Return how many errors there are of each kind, of detections that score ``least`` or more."""
     kind = kinds.kind if above is None else kinds.kind[above >= least]
     counts = {name: int((kind == index).sum()) for index, name in enumerate(KINDS) if index}

@@ -40,9 +40,7 @@ class Curve:
             return np.zeros(len(recalls))
         envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
         first = np.searchsorted(self.recall, recalls, side="left")
-        return np.where(
-            first < len(envelope), envelope[np.minimum(first, len(envelope) - 1)], 0.0
-        )
+        return np.where(first < len(envelope), envelope[np.minimum(first, len(envelope) - 1)], 0.0)
 
 
 class Ranking:
@@ -85,7 +83,8 @@ class Ranking:
             np.searchsorted(labels, np.arange(num_classes)) for labels in self._hit_label
         ]
         self._skips_before = [
-            np.searchsorted(skips, hits) for skips, hits in zip(self._skips, self._hits, strict=True)
+            np.searchsorted(skips, hits)
+            for skips, hits in zip(self._skips, self._hits, strict=True)
         ]
 
     @classmethod

@@ -32,7 +32,9 @@ def save_detection(data: SampleData, work_dir: Path, *, skill: float = 0.8, seed
             luck = rng.random()
             if luck > (skill + 0.1 if twin == 0 else 0.12):
                 continue
-            reach = max(1, int((1.2 - skill) * np.sqrt(entry["area"]) * rng.choice([0.1, 0.3, 1.2])))
+            reach = max(
+                1, int((1.2 - skill) * np.sqrt(entry["area"]) * rng.choice([0.1, 0.3, 1.2]))
+            )
             moved = _shift(mask, *rng.integers(-reach, reach + 1, 2))
             if not moved.any():
                 continue
@@ -80,7 +82,8 @@ def save_segmentation(
     for path in sorted(truth_folder.glob("*.png")):
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         found = np.where(labels == 0, 1, labels) - 1
-        found = _shift(found, *rng.integers(-shift_px, shift_px + 1, 2), border=cv2.BORDER_REPLICATE)
+        offset = rng.integers(-shift_px, shift_px + 1, 2)
+        found = _shift(found, *offset, border=cv2.BORDER_REPLICATE)
         for label in np.unique(found):
             if label >= len(SEMANTIC_CLASSES) - len(THING_CLASSES) and rng.random() < 0.25:
                 found[found == label] = int(rng.integers(0, len(SEMANTIC_CLASSES)))
@@ -92,9 +95,10 @@ def save_segmentation(
             dict(id=path.stem, file=f"{path.stem}.jpg", height=labels.shape[0],
                  width=labels.shape[1], labels=str(path), prediction=f"labels/{path.name}")
         )  # fmt: skip
-    confidence = (np.arange(15) + 0.5) / 15
-    count = np.array([0, 0, 3, 10, 30, 60, 80, 120, 160, 220, 340, 620, 1400, 3600, 24000])
-    np.savez(folder / "calibration.npz", n=count, correct=(count * confidence**1.25).astype(int))  # fmt: skip
+    confidence = (np.arange(100) + 0.5) / 100
+    count = (4 + 9000 * confidence**9).astype(int)
+    correct = (count * confidence**1.25).astype(int)
+    np.savez(folder / "calibration.npz", n=count, correct=correct)
     index = dict(
         format=1, task="segmentation", classes=list(SEMANTIC_CLASSES), palette=None,
         config="configs/upernet/upernet_swin_t_p4_w7_8xb2_160k_ade20k_512x512.py",

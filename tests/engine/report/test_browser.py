@@ -20,7 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def _missing(what: str) -> None:
-    message = f"no {what}: `make browser` installs it where the system allows, the report's browser tests need it"
+    message = f"no {what}, which the report's browser tests need; `make browser` installs it"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
@@ -138,9 +138,7 @@ def test_a_table_sorts_by_its_heads_and_says_so(chromium: Any, pages: dict[str, 
         assert names == sorted(names)
 
 
-def test_the_gallery_filters_by_class_kind_and_score(
-    chromium: Any, pages: dict[str, Path]
-) -> None:
+def test_the_gallery_filters_by_class_kind_and_score(chromium: Any, pages: dict[str, Path]) -> None:
     with Visit(chromium, pages["detection"]) as visit:
         data = json.loads(visit.page.locator("#data").text_content() or "")
         images = data["gallery"]["images"]

@@ -44,7 +44,7 @@ def table_of(
     images: int = 1,
     crowd: Sequence[int] = (),
 ) -> DetectionTable:
-    """Return a table of (image, class, box) and (image, class, box, score); boxes are x1 y1 x2 y2."""
+    """Return a table of (image, class, box) and (image, class, box, score), x1 y1 x2 y2."""
     content = dict(
         images=[dict(id=index, height=1000, width=1000) for index in range(images)],
         categories=[dict(id=10 + index, name=name) for index, name in enumerate(classes)],

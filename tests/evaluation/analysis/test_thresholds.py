@@ -48,9 +48,7 @@ def test_without_a_right_detection_there_is_no_best_threshold() -> None:
 
 
 def test_a_class_that_was_never_found_gets_the_overall_threshold() -> None:
-    table = table_of(
-        [(0, CAT, BOX), (0, DOG, FAR)], [(0, CAT, BOX, 0.8), (0, DOG, BOX, 0.6)]
-    )
+    table = table_of([(0, CAT, BOX), (0, DOG, FAR)], [(0, CAT, BOX, 0.8), (0, DOG, BOX, 0.6)])
     analysis = analyse_detection(table)
     assert analysis.threshold is not None
     names = dict(zip(table.class_names, analysis.class_thresholds, strict=True))
