@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from swin_dense.checkpoints.read import read_checkpoint
 from swin_dense.engine.report.runs import read_run
 from swin_dense.errors import UserError
 from swin_dense.evaluation.analysis.matching import match
@@ -64,10 +64,7 @@ def save_thresholds(checkpoint: str | Path, run: str | Path) -> dict[str, Any]:
     meta = as_meta(overall, dict(zip(names, class_thresholds(ranking), strict=True)))
     repair_hosts()  # allows the classes that mmengine's checkpoints hold
     path = Path(checkpoint)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} cannot be read to keep thresholds in it: {error}") from error
+    content = read_checkpoint(path)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(
             f"{path} holds bare weights and has no place for thresholds; expected a checkpoint of "
