@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from swin_dense.cli.common import (
     Parser,
@@ -74,6 +75,7 @@ def _main(argv: Sequence[str]) -> int:
         save_thresholds=args.save_thresholds,
     )
     test(cfg, args.checkpoint, options)
-    what = "metrics.json is" if args.no_report else "metrics.json and report.html are"
-    print(f"done: {what} in {cfg.work_dir}")
+    print(f"done: metrics.json is in {cfg.work_dir}")
+    if not args.no_report and (Path(cfg.work_dir) / "report.html").is_file():
+        print(f"report: {Path(cfg.work_dir) / 'report.html'}")
     return 0

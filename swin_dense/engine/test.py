@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,13 @@ def _leave(
     if options.save_thresholds:
         meta = save_thresholds(checkpoint, work_dir)
         print(f"thresholds are in {checkpoint}: {meta['overall']:.3f} over all classes")
-    if options.report:
+    if not options.report:
+        return
+    try:
         write_report(work_dir, metrics=metrics, previous=previous)
+    except UserError as error:  # the figures are there; what a report needs besides may lack
+        (work_dir / "report.html").unlink(missing_ok=True)  # an earlier one would mislead
+        print(f"note: no report was written: {error}", file=sys.stderr)
 
 
 def _read_metrics(path: Path) -> dict[str, float]:

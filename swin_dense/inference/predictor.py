@@ -87,9 +87,7 @@ class Prediction:
         least = DEFAULT_SCORE if score_threshold is None else score_threshold
         return np.asarray(self.scores >= least, np.bool_)
 
-    def draw(
-        self, image: NDArray[np.generic], *, score_threshold: float | None = None
-    ) -> RgbImage:
+    def draw(self, image: NDArray[np.generic], *, score_threshold: float | None = None) -> RgbImage:
         """Return the prediction drawn on its photograph, (H, W, 3) uint8 RGB.
 
         A small photograph comes back enlarged, see :mod:`swin_dense.visualization.draw`.

@@ -77,8 +77,8 @@ def test_scalars_of_two_runs_are_plotted_together(tmp_path: Path, capsys: Any) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plot_curve", "RUN", "--keys", "loss_maks"], "has no 'loss_maks' (did you mean 'loss_mask"),
-        (["plot_curve", "RUN", "--legend", "a", "b"], "--legend has 2 texts for 1 runs with 1 keys"),
+        (["plot_curve", "RUN", "--keys", "loss_maks"], "no 'loss_maks' (did you mean 'loss_mask"),
+        (["plot_curve", "RUN", "--legend", "a", "b"], "--legend has 2 texts for 1 runs with 1 key"),
         (["plot_curve", "RUN", "RUN"], "two curves are called"),
         (["cal_train_time", "NOWHERE"], "no scalars.json at"),
     ],

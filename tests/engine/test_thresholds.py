@@ -91,9 +91,7 @@ def test_a_detection_counts_by_its_class_threshold_unless_one_is_given() -> None
     assert (prediction(None).draw(photo) != 127).any()
 
 
-def test_what_cannot_work_is_refused_before_the_evaluation(
-    work_dir: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_work_is_refused_before_the_evaluation(work_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is for detectors"):
         check_can_save("a.pth", segments=True)
     with pytest.raises(UserError, match="is no local file"):

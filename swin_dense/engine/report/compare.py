@@ -15,7 +15,7 @@ from swin_dense.engine.report.write import (
     SEGMENTATION_FIGURE,
     analyses_of,
     common_data,
-    fresh_folder,
+    empty,
     gallery_data,
     missing_photos,
     ticker,
@@ -60,7 +60,7 @@ def compare_runs(
     path = Path(out)
     if path.suffix != ".html":
         raise UserError(f"--out {out}: expected a name that ends in .html.")
-    folder = fresh_folder(path.with_name(path.stem + "_files"))
+    folder = path.with_name(path.stem + "_files")
     made = _detection if runs[0].task == "detection" else _segmentation
     data, found = made(runs, folder, resamples)
     names = [f"A, {runs[0].name}", f"B, {runs[1].name}"]
@@ -116,6 +116,7 @@ def _detection(
         results = paired_bootstraps(first, second, number, resamples=resamples, progress=tick)
         found |= dict(zip((f"{noun} AP", f"{noun} AP50"), results, strict=True))
     pairs = [analyses[0] for analyses in both]
+    empty(folder)
     images, absent = detection.pictures_of(runs, pairs, folder, ticker("compare: pictures"))
     data = common_data(runs, f"{runs[0].name} and {runs[1].name}")
     views = []
@@ -174,6 +175,7 @@ def _segmentation(
         name: paired_bootstrap(make(analyses[0]), make(analyses[1]), number, resamples=resamples)
         for name, make in (("mIoU", iou_figure), ("aAcc", accuracy_figure))
     }
+    empty(folder)
     images, _, absent = segmentation.pictures_of(
         runs, analyses, folder, ticker("compare: pictures")
     )

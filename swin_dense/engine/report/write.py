@@ -11,11 +11,15 @@ from typing import Any
 from swin_dense.engine.progress import ProgressLine, clock
 from swin_dense.engine.report import detection, segmentation
 from swin_dense.engine.report.runs import SavedRun, read_run
+from swin_dense.errors import UserError
 from swin_dense.evaluation.analysis.detection import DetectionAnalysis, analyse_detection
 from swin_dense.evaluation.analysis.error_kinds import KINDS
 from swin_dense.evaluation.analysis.segmentation import PIXEL_KINDS
 from swin_dense.version import __version__
 from swin_dense.visualization.report.page import write_page
+
+STAMP = ".swin_dense_report"
+"""Marks a folder of pictures as ours, so that nothing else is ever removed."""
 
 Tick = Callable[[int, int], None]
 
@@ -59,7 +63,7 @@ def write_report(
     """
     work_dir = Path(work_dir)
     run = read_run(work_dir)
-    folder = fresh_folder(work_dir / "report_files")
+    folder = work_dir / "report_files"
     made = _detection if run.task == "detection" else _segmentation
     data = made(run, folder, metrics or {}, previous or {})
     data["previous"] = (
@@ -133,11 +137,23 @@ def ticker(what: str) -> Tick:
     return tick
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Return an empty folder; an earlier report's pictures in it are removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def empty(folder: Path) -> None:
+    """Make a folder for pictures; an earlier report's are removed from it, nothing else.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
+        raise UserError(
+            f"{folder} holds something else than a report's pictures; expected a new or an empty "
+            "folder. Move it, or give the page another name."
+        )
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / STAMP).touch()
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error}. Choose another folder.") from error
 
 
 def _detection(
@@ -145,6 +161,7 @@ def _detection(
 ) -> dict[str, Any]:
     analyses = analyses_of(run)
     boxes = analyses[0]
+    empty(folder)
     images, absent = detection.pictures_of([run], [boxes], folder, ticker("report: pictures"))
     data = common_data([run], run.name)
     return data | {
@@ -166,6 +183,7 @@ def _segmentation(
     run: SavedRun, folder: Path, metrics: Mapping[str, float], previous: Mapping[str, float]
 ) -> dict[str, Any]:
     analysis = segmentation.analyse_segmentation(run, ticker("report: label maps"))
+    empty(folder)
     images, doubts, absent = segmentation.pictures_of(
         [run], [analysis], folder, ticker("report: pictures")
     )

@@ -28,7 +28,7 @@ differences();
 for (const view of DATA.views) {
   const made = sortedTable({ ...view.table, colors: DATA.colors, caption: `Change of each class, ${view.label}` });
   section(`classes-${view.key}`, DATA.views.length > 1 ? `Classes, ${view.label.toLowerCase()}` : "Classes", DATA.text.classes,
-    made.find ? make("div", { style: { "margin-bottom": "10px" } }, made.find) : null, made.panel);
+    made.find ? make("div", { class: "find" }, made.find) : null, made.panel);
 }
 const changeOf = (image) => image.r[1].q - image.r[0].q;
 gallery({

@@ -82,7 +82,7 @@ function everySection() {
   part("curves", "Curves", "", (view) => view.curves && curves(view));
   part("classes", "Classes", DATA.text.classes, (view) => {
     const made = sortedTable({ ...view.table, colors: DATA.colors, caption: "Figures of each class" });
-    return make("div", {}, made.find ? make("div", { style: { "margin-bottom": "10px" } }, made.find) : null, made.panel);
+    return make("div", {}, made.find ? make("div", { class: "find" }, made.find) : null, made.panel);
   });
   part("errors", "Errors", DATA.text.errors, errors);
   part("confusion", "Confusion", DATA.text.confusion, (view) => view.confusion && confusion(view));

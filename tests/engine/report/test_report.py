@@ -15,7 +15,7 @@ from PIL import Image
 from swin_dense.cli.compare import main as compare
 from swin_dense.engine.report.compare import compare_runs
 from swin_dense.engine.report.runs import read_run
-from swin_dense.engine.report.write import write_report
+from swin_dense.engine.report.write import STAMP, write_report
 from swin_dense.errors import UserError
 from swin_dense.evaluation.analysis.detection import analyse_detection
 from swin_dense.visualization.report.page import as_script_data
@@ -73,11 +73,11 @@ def test_metrics_that_were_measured_go_before_those_worked_out(root: Path) -> No
 
 def test_every_picture_lies_beside_the_page_and_the_last_reports_are_gone(root: Path) -> None:
     folder = root / "det" / "report_files"
-    folder.mkdir(exist_ok=True)
+    write_report(root / "det")
     (folder / "old.jpg").touch()
     data = data_of(write_report(root / "det"))
     stems = {image["u"] for image in data["gallery"]["images"]}
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {STAMP} == {
         f"{stem}{ending}" for stem in stems for ending in (".jpg", ".js")
     }
     text = (folder / "000000.js").read_text()
@@ -144,6 +144,14 @@ def test_photographs_that_are_gone_are_counted_and_do_not_stop_the_report(
     (tmp_path / "predictions" / "index.json").write_text(json.dumps(index))
     data = data_of(write_report(tmp_path))
     assert data["about"][-1][0]["text"].startswith("6 photographs could not be read")
+
+
+def test_a_folder_of_somebody_elses_is_not_emptied(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "out_files").mkdir()
+    (tmp_path / "out_files" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds something else than a report's pictures"):
+        compare_runs(root / "det", root / "better", tmp_path / "out.html", resamples=10)
+    assert (tmp_path / "out_files" / "thesis.txt").read_text() == "precious"
 
 
 def test_a_comparison_has_the_differences_of_figures_classes_and_pictures(root: Path) -> None:
