@@ -137,7 +137,13 @@ def average_precision_without(table: DetectionTable, kinds: ErrorKinds, fixed: s
         truth_label=table.truth.label[wanted],
         truth_image=table.truth.image[wanted],
     )
-    return mean_over_classes(ranking.average_precision()[0])
+    found = ranking.average_precision()[0]
+    # as the authors' program: a class of which nothing is asked any more counts 0 while it has
+    # detections, so that the mean does not rise by classes that drop out of it
+    asked = np.bincount(table.truth.label[~table.truth.crowd], minlength=len(found)) > 0
+    detected = np.bincount(label[~gone], minlength=len(found)) > 0
+    found[np.isnan(found) & asked & detected] = 0.0
+    return mean_over_classes(found)
 
 
 def error_costs(table: DetectionTable, kinds: ErrorKinds) -> dict[str, float]:
