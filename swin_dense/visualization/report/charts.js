@@ -111,7 +111,7 @@ function lineChart({ label, steps, xLabel, yLabel, series, mark, start }) {
 
 function keys(series) {
   return make("div", { class: "legend" }, series.map((one) =>
-    make("span", { class: "key" }, make("i", { style: { background: one.color } }), one.name)));
+    make("span", { class: "key" }, make("i", { style: { background: one.dashed ? `repeating-linear-gradient(90deg, ${one.color} 0 4px, transparent 4px 7px)` : one.color } }), one.name)));
 }
 
 function reliabilityChart({ label, count, confidence, accuracy }) {

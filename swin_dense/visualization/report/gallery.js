@@ -74,7 +74,7 @@ function gallery({ title, text, id, orders, card, wide, perPage = 24 }) {
     })) : null,
     choose("Order", orders.map(([key, name]) => [key, name]), set("order")),
     make("label", { class: "field" }, "File", make("input", { type: "search", placeholder: "part of a name", oninput: (event) => set("name")(event.target.value.toLowerCase()) })));
-  section(id, title, text, filters, status, make("div", { style: { height: "10px" } }), grid, pager);
+  section(id, title, text, filters, make("div", { class: "status" }, status, DETECTS ? kindLegend() : null), grid, pager);
   document.getElementById(id).dataset.gallery = "";
   filter();
 }

@@ -26,7 +26,7 @@ function curves(view) {
     series: () => [whole, strict, ...(picked === null ? [] : [{ name: DATA.classes[picked], color: css("second"), y: view.curves.classes[picked] }])],
   });
   const legend = make("div");
-  const relabel = () => legend.replaceChildren(keys([{ name: "All classes, IoU 0.5", color: css("accent") }, { name: "IoU 0.75, dashed", color: css("accent") }, ...(picked === null ? [] : [{ name: DATA.classes[picked], color: css("second") }])]));
+  const relabel = () => legend.replaceChildren(keys([{ name: "All classes, IoU 0.5", color: css("accent") }, { name: "IoU 0.75", color: css("accent"), dashed: true }, ...(picked === null ? [] : [{ name: DATA.classes[picked], color: css("second") }])]));
   relabel();
   const present = DATA.classes.map((name, index) => [String(index), name]).filter(([index]) => view.curves.classes[index]);
   const select = choose("Add a class", [["", "none"], ...present], (value) => { picked = value === "" ? null : Number(value); relabel(); pr.host.redraw(); });
@@ -52,7 +52,7 @@ function errors(view) {
     make("thead", {}, make("tr", {}, [DETECTS ? "Kind" : "Wrong pixels", view.costLabel, view.countLabel].map((text) => make("th", { scope: "col", text })))),
     make("tbody", {}, sorted.map((entry) => make("tr", {},
       make("td", {}, make("i", { class: "swatch", style: { background: css(entry.name) } }), make("span", { class: "name", text: entry.name[0].toUpperCase() + entry.name.slice(1) }), make("small", { text: entry.text })),
-      make("td", {}, make("span", { class: "track" }, make("i", { style: { width: `${(100 * entry.cost) / most}%`, background: css(entry.name) } })), number(entry.cost, 1)),
+      make("td", {}, make("span", { class: "track" }, make("i", { style: { width: `${(100 * entry.cost) / most}%`, background: css(entry.name) } })), make("span", { class: "cost", text: number(entry.cost, 1) })),
       make("td", { text: view.countShare ? `${number(entry.count, 2)} %` : whole(entry.count) }))))));
 }
 
@@ -89,7 +89,7 @@ function everySection() {
   part("calibration", "Calibration", DATA.text.calibration, (view) => {
     if (!view.calibration) return null;
     const chart = reliabilityChart({ label: "Share that is right over confidence", ...view.calibration });
-    return make("div", { class: "panel pad", style: { "max-width": "640px" } }, keys([{ name: "share that is right", color: css("accent") }, { name: "as it should be", color: css("second") }, { name: "how many", color: css("line") }]), chart.host, chart.readout);
+    return make("div", { class: "panel pad", style: { "max-width": "640px" } }, keys([{ name: "share that is right", color: css("accent") }, { name: "as it should be", color: css("second"), dashed: true }, { name: "how many", color: css("line") }]), chart.host, chart.readout);
   });
   doubts();
   gallery({

@@ -23,7 +23,7 @@ LONG_SIDE_PX = 800
 
 _JPEG_QUALITY = 80
 _MOST_POINTS = 60
-PIXEL_COLORS: tuple[RGB, ...] = ((93, 177, 238), (255, 107, 115), (229, 172, 58))
+PIXEL_COLORS: tuple[RGB, ...] = ((93, 177, 238), (255, 122, 196), (229, 172, 58))
 """Of boundary, missed and partial errors, as the page's style sheet has them on dark ground."""
 
 

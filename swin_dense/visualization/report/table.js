@@ -4,7 +4,7 @@
 function sortedTable({ columns, rows, colors, limit = 20, first = 0, falling = false, caption }) {
   let column = first, down = falling, all = rows.length <= limit + 5, search = "";
   const body = make("tbody");
-  const heads = columns.map((entry, index) => make("th", { scope: "col", title: entry.hint },
+  const heads = columns.map((entry, index) => make("th", { scope: "col", title: entry.hint, class: rows.length && typeof rows[0][index] === "string" ? "text" : null },
     make("button", { type: "button", text: entry.label, onclick: () => { down = column === index ? !down : index > 0; column = index; draw(); } })));
   const note = make("span");
   const more = make("button", { type: "button", class: "quiet", onclick: () => { all = !all; draw(); } });
@@ -13,7 +13,7 @@ function sortedTable({ columns, rows, colors, limit = 20, first = 0, falling = f
   function cellOf(row, entry, index) {
     const value = row[index];
     if (value === null) return make("td", {}, make("span", { class: "none", text: "–" }));
-    if (typeof value === "string") return make("td", { text: value });
+    if (typeof value === "string") return make("td", { class: "text", text: value });
     const text = entry.signed ? signed(value, entry.digits) : entry.digits === 0 ? whole(value) : number(value, entry.digits);
     const tone = entry.signed && entry.clear && row[entry.clear] ? (value > 0 ? "up" : "down") : null;
     const cell = make("td", {}, make("span", { class: tone, text }));
