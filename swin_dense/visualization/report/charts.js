@@ -51,6 +51,7 @@ function withCursor(svg, height, at, steps, read, spoken, start) {
     line.setAttribute("visibility", "visible");
     dots.replaceChildren(...found.points.map(([value, color]) =>
       make("circle", { cx: at.x(steps[index]), cy: at.y(value), r: 4, fill: color, stroke: css("panel"), "stroke-width": 1.5 })));
+    svg.setAttribute("aria-valuenow", steps[index]);
     svg.setAttribute("aria-valuetext", spoken(found.parts));
   };
   const nearest = (event) => {
@@ -124,7 +125,7 @@ function reliabilityChart({ label, count, confidence, accuracy }) {
     const at = scales(width, height, x, y);
     const svg = make("svg", {
       class: "chart", viewBox: `0 0 ${width} ${height}`, height, tabindex: 0, role: "slider", "aria-label": label,
-      "aria-valuemin": 0, "aria-valuemax": bins, "aria-valuenow": 0,
+      "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": 1,
     });
     axes(svg, width, height, x, y, at);
     const wide = at.inner.w / bins;
