@@ -217,7 +217,7 @@ def pictures_of(
         height, width = small_size(hw)
         result.append(
             {
-                "n": entry.file,
+                "n": runs[0].shown_name(entry),
                 "u": stem,
                 "w": width,
                 "h": height,

@@ -78,6 +78,10 @@ class SavedRun:
         """Return where the photograph of an image lies."""
         return Path(os.path.expanduser(image_path(self.predictions.run, image)))
 
+    def shown_name(self, image: PredictedImage) -> str:
+        """Return what the page calls an image: its path below the run's folder of images."""
+        return Path(image.file).name if os.path.isabs(image.file) else image.file
+
     @cached_property
     def table(self) -> DetectionTable:
         """Annotations and detections.

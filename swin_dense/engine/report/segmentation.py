@@ -220,7 +220,7 @@ def pictures_of(
                 }
             )
         result.append(
-            {"n": entry.file, "u": stem, "w": width, "h": height, "size": [hw[1], hw[0]],
+            {"n": runs[0].shown_name(entry), "u": stem, "w": width, "h": height, "size": [hw[1], hw[0]],
              "r": parts}
         )  # fmt: skip
         tick(index + 1, len(images))

@@ -78,8 +78,8 @@ def common_data(runs: list[SavedRun], heading: str) -> dict[str, Any]:
     """Return what every page has: names, colours, where it comes from."""
     run = runs[0]
     about: list[list[dict[str, str]]] = []
-    for one in runs:
-        line: list[dict[str, str]] = []
+    for letter, one in zip(("A: ", "B: ") if len(runs) > 1 else ("",), runs, strict=True):
+        line: list[dict[str, str]] = [{"text": letter}] if letter else []
         for word, key in (("", "config"), (" with ", "checkpoint")):
             value = getattr(one.predictions.run, key)
             if value:

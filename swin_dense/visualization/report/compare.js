@@ -16,7 +16,7 @@ function differences() {
       make("circle", { cx: at(one.change), cy: 11, r: 4.5, fill: color }));
   };
   const heads = ["Figure", "A", "B", "Change", "95 % interval", ""];
-  section("figures", "Figures", DATA.text.figures, make("div", { class: "panel scroll" }, make("table", { class: "data" },
+  section("figures", "Figures", DATA.text.figures, make("div", { class: "panel scroll" }, make("table", { class: "data plain" },
     make("thead", {}, make("tr", {}, heads.map((text) => make("th", { scope: "col", text })))),
     make("tbody", {}, DATA.differences.map((one) => make("tr", {},
       make("th", { scope: "row", text: one.name }), make("td", { text: number(one.first, 1) }), make("td", { text: number(one.second, 1) }),

@@ -48,7 +48,7 @@ function curves(view) {
 function errors(view) {
   const most = Math.max(...view.errors.map((entry) => entry.cost), 1e-9);
   const sorted = [...view.errors].sort((a, b) => b.cost - a.cost);
-  return make("div", { class: "panel scroll" }, make("table", { class: "data errors" },
+  return make("div", { class: "panel scroll" }, make("table", { class: "data plain errors" },
     make("thead", {}, make("tr", {}, [DETECTS ? "Kind" : "Wrong pixels", view.costLabel, view.countLabel].map((text) => make("th", { scope: "col", text })))),
     make("tbody", {}, sorted.map((entry) => make("tr", {},
       make("td", {}, make("i", { class: "swatch", style: { background: css(entry.name) } }), make("span", { class: "name", text: entry.name[0].toUpperCase() + entry.name.slice(1) }), make("small", { text: entry.text })),
