@@ -148,7 +148,7 @@ def _detection(
         "gallery": gallery_data(
             images,
             folder,
-            outlines=runs[0].table.has_masks and runs[1].table.has_masks,
+            beside=runs[0].table.has_masks and runs[1].table.has_masks,
             least=round(max(pair.least_score for pair in pairs), 2),
             **DETECTION_FIGURE,
         ),
@@ -193,7 +193,7 @@ def _segmentation(
     data |= {
         "views": [{"key": "miou", "label": "Pixels", "table": table}],
         "about": data["about"] + missing_photos(absent),
-        "gallery": gallery_data(images, folder, **SEGMENTATION_FIGURE),
+        "gallery": gallery_data(images, folder, beside=True, **SEGMENTATION_FIGURE),
     }
     return data, found
 

@@ -205,7 +205,7 @@ def pictures_of(
         states = [
             np.where(table.truth.crowd[truth], 2, lost[run][truth]) for run in range(len(runs))
         ]
-        if table.has_masks:
+        if all(analysis.table.has_masks for analysis in analyses):
             write_outlines(
                 folder / f"{stem}.js",
                 _outlines(table.truth, range(truth.start, truth.stop)),

@@ -29,6 +29,7 @@ from swin_dense.visualization.report.shots import (
     PIXEL_COLORS,
     read_photo,
     small_size,
+    write_grids,
     write_overlay,
     write_photo,
 )
@@ -199,16 +200,18 @@ def pictures_of(
             write_photo(folder / f"{stem}.jpg", read_photo(runs[0].photo(entry), hw))
         except UserError:
             absent += 1
-        parts = []
+        parts, maps = [], []
         for number, run in enumerate(runs):
             truth, found = run.label_maps(others[number][entry.id])
             counted = (truth != run.ignore_index) & (truth >= 0) & (truth < len(run.class_names))
             if number == 0:
-                write_overlay(folder / f"{stem}_t.png", np.where(counted, truth, -1), run.colors)
+                annotated = np.where(counted, truth, -1)
+                write_overlay(folder / f"{stem}_t.png", annotated, run.colors)
                 doubts += suspect_regions(
                     index, truth, found, analyses[0].counts.iou, ignore_index=run.ignore_index
                 )
             write_overlay(folder / f"{stem}_{number}.png", found, run.colors)
+            maps.append(found)
             if len(runs) == 1:
                 kinds = pixel_kinds(truth, found, counted)
                 write_overlay(folder / f"{stem}_{number}e.png", kinds, PIXEL_COLORS)
@@ -219,10 +222,17 @@ def pictures_of(
                     "c": _classes(analyses[number].per_image[index]),
                 }
             )
+        write_grids(folder / f"{stem}.js", annotated, maps)
         result.append(
-            {"n": runs[0].shown_name(entry), "u": stem, "w": width, "h": height, "size": [hw[1], hw[0]],
-             "r": parts}
-        )  # fmt: skip
+            {
+                "n": runs[0].shown_name(entry),
+                "u": stem,
+                "w": width,
+                "h": height,
+                "size": [hw[1], hw[0]],
+                "r": parts,
+            }
+        )
         tick(index + 1, len(images))
     return result, sorted(doubts, key=lambda doubt: -doubt.weight), absent
 

@@ -172,7 +172,7 @@ def _detection(
         "gallery": gallery_data(
             images,
             folder,
-            outlines=run.table.has_masks,
+            beside=run.table.has_masks,
             least=round(boxes.least_score, 2),
             **DETECTION_FIGURE,
         ),
@@ -193,7 +193,7 @@ def _segmentation(
         "views": [segmentation.view_of(analysis, run.calibration)],
         "doubts": segmentation.doubts_of(doubts, run.class_names, images),
         "about": data["about"] + missing_photos(absent),
-        "gallery": gallery_data(images, folder, **SEGMENTATION_FIGURE),
+        "gallery": gallery_data(images, folder, beside=True, **SEGMENTATION_FIGURE),
     }
 
 

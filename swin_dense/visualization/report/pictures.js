@@ -65,16 +65,46 @@ function frame(image, what, { run = 0, least = 0, labels = false, lazy = true, o
   return node;
 }
 
-// outlines of masks come from a script beside the page: files opened from a disk may not fetch
+// outlines of masks, or coarse label maps, come from a script beside the page: a file opened from a disk may not fetch
 const waiting = new Map();
-window.swinDenseOutlines = (name, outlines) => { const done = waiting.get(name); if (done) done(outlines); };
-function outlinesOf(image) {
-  if (!DETECTS || !GALLERY.outlines) return Promise.resolve(null);
+window.swinDenseBeside = (name, content) => { const done = waiting.get(name); if (done) done(content); };
+function besideOf(image) {
+  if (!GALLERY.beside) return Promise.resolve(null);
   return new Promise((resolve) => {
     waiting.set(image.u, (found) => { waiting.delete(image.u); resolve(found); });
     const script = make("script", { src: source(image, ".js"), onerror: () => resolve(null), onload: () => script.remove() });
     document.head.append(script);
   });
+}
+
+function labelsOf(flat, size) {
+  const labels = new Int32Array(size);
+  for (let at = 0, from = 0; at < flat.length; at += 2) { labels.fill(flat[at], from, from + flat[at + 1]); from += flat[at + 1]; }
+  return labels;
+}
+
+// the classes at one place of a picture stand in all captions at once
+function tellClasses(panes, grid) {
+  const size = grid.w * grid.h, truth = labelsOf(grid.t, size), runs = grid.r.map((flat) => labelsOf(flat, size));
+  const captions = panes.map((pane) => pane.closest("figure").querySelector("figcaption"));
+  const plain = captions.map((caption) => caption.textContent);
+  const dots = panes.map((pane) => { const dot = make("i", { class: "dot" }); pane.append(dot); return dot; });
+  const reset = () => { captions.forEach((caption, index) => { caption.textContent = plain[index]; }); dots.forEach((dot) => { dot.hidden = true; }); };
+  reset();
+  for (const pane of panes) {
+    pane.addEventListener("pointermove", (event) => {
+      const place = pane.getBoundingClientRect();
+      const x = (event.clientX - place.left) / place.width, y = (event.clientY - place.top) / place.height;
+      if (x < 0 || y < 0 || x >= 1 || y >= 1) return reset();
+      const cell = Math.floor(y * grid.h) * grid.w + Math.floor(x * grid.w);
+      captions.forEach((caption, index) => {
+        const labels = index === 0 ? truth : runs[index - 1];
+        if (labels) caption.textContent = `${plain[index]}: ${DATA.classes[labels[cell]] ?? "not labelled"}`;
+      });
+      dots.forEach((dot) => { dot.hidden = false; dot.style.left = `${100 * x}%`; dot.style.top = `${100 * y}%`; });
+    });
+    pane.addEventListener("pointerleave", reset);
+  }
 }
 
 function addOutlines(node, polygons, boxes, color) {

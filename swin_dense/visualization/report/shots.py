@@ -21,6 +21,9 @@ from swin_dense.visualization.palette import RGB
 LONG_SIDE_PX = 800
 """The longer side of a small picture, enough for a screen and about 50 kB."""
 
+GRID_PX = 120
+"""The longer side of the coarse label maps that tell the class under the pointer."""
+
 _JPEG_QUALITY = 80
 _MOST_POINTS = 60
 PIXEL_COLORS: tuple[RGB, ...] = ((93, 177, 238), (255, 122, 196), (229, 172, 58))
@@ -103,6 +106,33 @@ def write_outlines(
     runs: Sequence[Iterable[Sequence[Sequence[int]]]],
 ) -> None:
     """Write the outlines of a picture's annotations and of each run's detections as a script."""
-    content = {"t": list(truth), "r": [list(run) for run in runs]}
+    _write_script(path, {"t": list(truth), "r": [list(run) for run in runs]})
+
+
+def write_grids(
+    path: Path, truth: NDArray[np.generic], runs: Sequence[NDArray[np.generic]]
+) -> None:
+    """Write coarse copies of label maps (H, W) as a script: the annotated one and each run's."""
+    height, width = small_size((truth.shape[0], truth.shape[1]), GRID_PX)
+    content = {
+        "w": width,
+        "h": height,
+        "t": _label_runs(truth, (height, width)),
+        "r": [_label_runs(labels, (height, width)) for labels in runs],
+    }
+    _write_script(path, content)
+
+
+def _label_runs(labels: NDArray[np.generic], size: tuple[int, int]) -> list[int]:
+    """Return a coarse label map, row by row, as label and length in turn."""
+    rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
+    columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]
+    flat = labels[np.ix_(rows.astype(int), columns.astype(int))].ravel().astype(np.int64)
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    lengths = np.diff(np.append(starts, len(flat)))
+    return [int(value) for value in np.stack([flat[starts], lengths], axis=1).ravel()]
+
+
+def _write_script(path: Path, content: object) -> None:
     text = json.dumps(content, separators=(",", ":"))
-    path.write_text(f"swinDenseOutlines({json.dumps(path.stem)},{text});\n")
+    path.write_text(f"swinDenseBeside({json.dumps(path.stem)},{text});\n")

@@ -49,7 +49,7 @@ const viewer = {
       node.append(mark);
     }
     const drawnFor = image.u;
-    outlinesOf(image).then((found) => {
+    besideOf(image).then((found) => {
       if (!found || GALLERY.images[this.list[this.at]].u !== drawnFor) return;
       const gt = annotated(image, 0);
       addOutlines(truth, found.t, truthBoxes, (index) => (gt[index].state ? css("missed") : classColor(gt[index].label)));
@@ -83,6 +83,7 @@ const viewer = {
       mark.classList.add("hot");
       node.append(mark);
     }
+    besideOf(image).then((grid) => { if (grid && truth.isConnected) tellClasses(panes, grid); });
     DATA.runs.forEach((name, run) => {
       const flat = image.r[run].c, entries = [];
       for (let at = 0; at < flat.length; at += 4) entries.push(flat.slice(at, at + 4));

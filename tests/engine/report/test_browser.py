@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from swin_dense.engine.report.compare import compare_runs
+from swin_dense.engine.report.runs import read_run
 from swin_dense.engine.report.write import write_report
 from tests.engine.report.saved import sample, save_detection, save_segmentation
 
@@ -193,6 +194,34 @@ def test_a_picture_opens_moves_and_closes_by_keyboard_and_gives_the_focus_back(
         visit.page.keyboard.press("Escape")
         assert not dialog.is_visible()
         assert visit.focused() == opener
+
+
+def test_the_classes_under_the_pointer_stand_over_every_map(
+    chromium: Any, pages: dict[str, Path]
+) -> None:
+    with Visit(chromium, pages["segmentation"]) as visit:
+        data = json.loads(visit.page.locator("#data").text_content() or "")
+        run = read_run(pages["segmentation"].parent)
+        worst = min(data["gallery"]["images"], key=lambda image: image["r"][0]["q"])
+        image = next(one for one in run.images if one.file == worst["n"])
+        truth, found = run.label_maps(image)
+        inside = np.argwhere(truth != found)  # a place where the two differ
+        y, x = inside[len(inside) // 2]
+        visit.cards().first.click()
+        stage = visit.page.locator("#viewer .stage")
+        stage.locator(".dot").first.wait_for(state="attached")
+        place = stage.locator(".frame").first.bounding_box()
+        assert place is not None
+        scale = place["width"] / truth.shape[1]
+        visit.page.mouse.move(place["x"] + (x + 0.5) * scale, place["y"] + (y + 0.5) * scale)
+        captions = stage.locator("figcaption").all_inner_texts()
+        near = np.s_[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]  # the maps beside are coarse
+        names = data["classes"]
+        assert captions[0] in {f"Annotated: {names[k]}" for k in np.unique(truth[near]) if k < 255}
+        assert captions[1] in {f"Predicted: {names[k]}" for k in np.unique(found[near])}
+        assert captions[2] == "Wrong pixels"
+        visit.page.mouse.move(5, 5)
+        assert stage.locator("figcaption").first.inner_text() == "Annotated"
 
 
 def test_the_charts_tell_their_values_to_the_arrow_keys(
