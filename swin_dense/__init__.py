@@ -15,6 +15,8 @@ from swin_dense.version import __version__
 
 if TYPE_CHECKING:
     from swin_dense import ops
+    from swin_dense.backbones.pvt import PVT
+    from swin_dense.backbones.pvt_v2 import PVTv2
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
     from swin_dense.checkpoints.load import load_pretrained
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from swin_dense.inference.predictor import Predictor
 
 __all__ = [
+    "PVT",
     "LoadReport",
+    "PVTv2",
     "Predictor",
     "SwinTransformer",
     "SwinTransformerV2",
@@ -35,6 +39,8 @@ __all__ = [
 
 _HOME = {
     "LoadReport": "swin_dense.checkpoints.report",
+    "PVT": "swin_dense.backbones.pvt",
+    "PVTv2": "swin_dense.backbones.pvt_v2",
     "Predictor": "swin_dense.inference.predictor",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 OFFICIAL_DET, OFFICIAL_SEG = "official detection code", "official segmentation code"
@@ -21,7 +22,7 @@ class Row:
         result: the published figures, as the config's header words them.
         params: published parameters in millions; None where there is no figure.
         macs: published FLOPs, which are multiply-accumulates, in billions.
-        window: side of the attention windows in tokens.
+        window: side of the attention windows in tokens; None where there are none.
         drop_path: rate of the last block.
     """
 
@@ -32,13 +33,18 @@ class Row:
     result: str
     params: float | None
     macs: float | None
-    window: int
+    window: int | None
     drop_path: float
 
     @property
     def length(self) -> str:
-        """Return "1x", "3x" or "160k"."""
-        return next(part for part in self.config.split("_") if part in ("1x", "3x", "160k"))
+        """Return "1x", "160k" and the like."""
+        return next(part for part in self.config.split("_") if re.fullmatch(r"\dx|\d+k", part))
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether the row is of a detector."""
+        return self.input_hw == DETECTION_HW
 
 
 def _coco(
@@ -97,7 +103,7 @@ RETINANET = Row(
     window=7,
     drop_path=0.2,
 )
-ROWS = [
+SWIN_ROWS = [
     _coco(MASK, "t_p4_w7_fpn_1x", (43.7, 39.8), 0.1, (48, 267)),
     _coco(MASK, "t_p4_w7_fpn_3x", (46.0, 41.6), 0.2, (48, 267)),
     _coco(MASK, "s_p4_w7_fpn_3x", (48.5, 43.3), 0.2, (69, 359)),
@@ -135,3 +141,10 @@ OTHER_FIGURES = {
         2468, "table of UperNet results in the ConvNeXt paper (https://arxiv.org/abs/2201.03545)"
     ),
 }
+
+
+def all_rows() -> list[Row]:
+    """Return the rows of every family, in the order in which the page shows them."""
+    from tests.published_pvt import PVT_ROWS
+
+    return [*SWIN_ROWS, *PVT_ROWS]

@@ -13,13 +13,23 @@ import swin_dense
 from swin_dense.engine.config import host_of, load_config, shipped_configs
 from swin_dense.host.repairs import repair_hosts
 from tests import runs
-from tests.published import RETINANET, ROWS, Row
+from tests.published import RETINANET, SWIN_ROWS, Row, all_rows
+from tests.published_pvt import PVT_ROWS
 
 CONFIGS = sorted(
     path
     for path in shipped_configs().rglob("*.py")
     if "_base_" not in path.relative_to(shipped_configs()).parts
 )
+
+
+BACKBONES = {
+    "pvt": "PVT",
+    "pvtv2": "PVTv2",
+    "swin": "SwinTransformer",
+    "swinv2": "SwinTransformerV2",
+}
+"""The class of backbone, by its name in the name of a config."""
 
 
 def name_of(path: Path) -> str:
@@ -39,8 +49,8 @@ def test_the_model_builds_and_its_backbone_fits_the_neck(path: Path) -> None:
     register_all_modules(init_default_scope=True)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
-    version = "SwinTransformerV2" if "swinv2" in path.stem else "SwinTransformer"
-    assert type(model.backbone) is getattr(swin_dense, version)
+    (kind,) = (kind for tag, kind in BACKBONES.items() if f"_{tag}_" in path.stem)
+    assert type(model.backbone) is getattr(swin_dense, kind)
     reader = cfg.model.neck if "neck" in cfg.model else cfg.model.decode_head
     assert tuple(reader.in_channels) == model.backbone.out_channels
 
@@ -86,8 +96,8 @@ MILESTONES = {"1x": (12, [8, 11]), "3x": (36, [27, 33])}
 def test_every_recipe_is_in_the_table_of_published_rows() -> None:
     ours = ("sample", "swinv2")
     recipes = {name_of(path) for path in CONFIGS if not any(word in path.stem for word in ours)}
-    assert recipes == {row.config for row in ROWS}
-    assert len(recipes) == len(ROWS)
+    assert recipes == {row.config for row in all_rows()}
+    assert len(recipes) == len(all_rows())
 
 
 @pytest.mark.parametrize("size", ["t", "s", "b"])
@@ -119,16 +129,18 @@ def test_a_v2_counterpart_differs_from_its_v1_recipe_in_the_backbone_alone(
     assert cfg.optim_wrapper.optimizer == base.optim_wrapper.optimizer
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.config)
 def test_a_leaf_names_its_published_result(row: Row) -> None:
     lines = (shipped_configs() / row.config).read_text().splitlines()
     header = " ".join(line.strip("# ") for line in lines if line.startswith("#"))
     assert row.result in header
     if row.macs is not None:
         assert re.search(rf"\({row.params}M( parameters)?, {row.macs}G FLOPs\)", header)
+    elif row.params is not None:
+        assert re.search(rf"\({row.params:.2f}M parameters\)", header)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", SWIN_ROWS, ids=lambda row: row.config)
 def test_a_recipe_has_the_published_facts(row: Row) -> None:
     cfg = load_config(row.config)
     backbone = cfg.model.backbone
@@ -164,7 +176,7 @@ def test_a_recipe_has_the_published_facts(row: Row) -> None:
         assert (then.milestones, then.gamma, then.end) == (milestones, 0.1, epochs)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.length != "160k"], ids=str)
+@pytest.mark.parametrize("row", [row for row in SWIN_ROWS if row.length != "160k"], ids=str)
 def test_coco_recipes_train_on_the_published_augmentation(row: Row) -> None:
     steps = load_config(row.config).train_dataloader.dataset.pipeline
     assert steps[1].get("with_mask", False) == (row != RETINANET)
@@ -178,7 +190,7 @@ def test_coco_recipes_train_on_the_published_augmentation(row: Row) -> None:
     assert resize[1][1].crop_size == (384, 600)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", SWIN_ROWS, ids=lambda row: row.config)
 def test_weights_have_the_window_the_width_and_the_data_that_the_name_says(row: Row) -> None:
     backbone = load_config(row.config).model.backbone
     weights = backbone.init_cfg.checkpoint
@@ -208,3 +220,52 @@ def test_cascade_heads_are_the_official_ones() -> None:
     assert [stage.assigner.pos_iou_thr for stage in model.train_cfg.rcnn] == [0.5, 0.6, 0.7]
     assert not any(stage.assigner.match_low_quality for stage in model.train_cfg.rcnn)
     assert model.rpn_head.loss_bbox == {"type": "SmoothL1Loss", "beta": 1 / 9, "loss_weight": 1.0}
+
+
+@pytest.mark.parametrize("row", PVT_ROWS, ids=lambda row: row.config)
+def test_a_pvt_recipe_has_the_published_facts(row: Row) -> None:
+    cfg = load_config(row.config)
+    backbone, optimizer = cfg.model.backbone, cfg.optim_wrapper.optimizer
+    weights = backbone.init_cfg.checkpoint.removesuffix(".pth")
+    assert weights.startswith("https://github.com/whai362/PVT/releases/download/v2/pvt_")
+    assert weights.endswith(f"_{backbone.arch}")
+    assert ("_v2_" in weights) == ("pvtv2_" in row.config) == (backbone.type == "swin_dense.PVTv2")
+    name = f"pvtv2_{backbone.arch}_" if "_v2_" in weights else f"pvt_{backbone.arch[0]}_"
+    assert name in row.config
+    assert backbone.drop_path_rate == row.drop_path
+    assert optimizer.type == "AdamW"
+    assert "clip_grad" not in cfg.optim_wrapper
+    if row.length == "3x":
+        base = load_config(row.config.replace(name, "swin_t_p4_w7_"))
+        for part in ("optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader"):
+            assert cfg[part] == base[part], part
+        return
+    assert "paramwise_cfg" not in cfg.optim_wrapper
+    assert optimizer.weight_decay == 1e-4
+    if row.length == "40k":
+        assert (optimizer.lr, cfg.train_cfg.max_iters) == (2e-4, 40_000)
+        (decay,) = cfg.param_scheduler
+        assert (decay.type, decay.power, decay.eta_min) == ("PolyLR", 0.9, 0.0)
+        assert (cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size) == (4, 32)
+        assert cfg.val_dataloader.dataset.pipeline[2] == {
+            "type": "ResizeToMultiple", "size_divisor": 32
+        }  # fmt: skip
+        return
+    rate = 2e-4 if "mask_rcnn" in row.config else 1e-4
+    halved = backbone.arch in ("b4", "b5") or row.config.startswith("mask_rcnn/mask_rcnn_pvt_l")
+    assert optimizer.lr == pytest.approx(rate / 1.4 if halved else rate)
+    assert cfg.train_dataloader.batch_size == (1 if halved else 2)
+    assert cfg.auto_scale_lr.base_batch_size == (8 if halved else 16)
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.start_factor, warm_up.end) == (0.001, 501)
+    assert (steps.milestones, steps.end, cfg.train_cfg.max_epochs) == ([8, 11], 12, 12)
+    resize = cfg.train_dataloader.dataset.pipeline[2]
+    assert resize == {"type": "Resize", "scale": (1333, 800), "keep_ratio": True}
+
+
+def test_our_pvt_recipe_has_mmdets_model_outside_the_backbone() -> None:
+    theirs = load_config("mmdet::pvt/retinanet_pvtv2-b0_fpn_1x_coco.py").model
+    ours = load_config("retinanet/retinanet_pvtv2_b0_fpn_1x_coco.py").model
+    for part in ("bbox_head", "train_cfg", "test_cfg"):
+        assert ours[part].to_dict() == theirs[part].to_dict(), part
+    assert ours.neck.to_dict() == {**theirs.neck.to_dict(), "start_level": 1}

@@ -1,6 +1,13 @@
 """Backbones: each gives a pyramid of maps and declares ``out_channels`` and ``out_strides``."""
 
+from swin_dense.backbones.pvt import PVT
+from swin_dense.backbones.pvt_v2 import PVTv2
 from swin_dense.backbones.swin import SwinTransformer
 from swin_dense.backbones.swin_v2 import SwinTransformerV2
 
-__all__ = ["SwinTransformer", "SwinTransformerV2"]
+__all__ = [
+    "PVT",
+    "PVTv2",
+    "SwinTransformer",
+    "SwinTransformerV2",
+]

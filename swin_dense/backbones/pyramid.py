@@ -6,18 +6,22 @@ H, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from typing_extensions import Self
 
-from swin_dense.backbones.options import check_images
-from swin_dense.checkpoints.load import initialise_from, register_key_translation
-from swin_dense.errors import UserError, did_you_mean
+from swin_dense.backbones.base import Backbone, run_block
+from swin_dense.backbones.options import (
+    architecture,
+    check_frozen_stages,
+    check_heads,
+    check_images,
+    check_out_indices,
+    check_per_stage,
+)
+from swin_dense.errors import UserError
 from swin_dense.layers.patch import PatchEmbed, resize_position_grid
 from swin_dense.ops.windows import shifted_window_mask
 
@@ -41,16 +45,15 @@ class SwinStage(nn.Module):
         """Run the blocks on (B, H, W, C), same shape out; not the downsampling."""
         mask = self._mask(tokens)
         for block in self.blocks:
-            if with_cp and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, mask, use_reentrant=False)
-            else:
-                tokens = block(tokens, mask)
+            tokens = run_block(block, tokens, mask, with_cp=with_cp)
         return tokens
 
     def _mask(self, tokens: Tensor) -> Tensor | None:
         """Return the mask (nW, N, N) that the stage's shifted blocks share."""
         height, width = tokens.shape[1:3]
         attentions: list[Any] = [block.attn for block in self.blocks]
+        if all(attention.is_fused(tokens) for attention in attentions):
+            return None  # the fast path has its own
         windows = [attention.window_and_shift((height, width)) for attention in attentions]
         shifted = [(window, shift) for window, shift in windows if shift]
         if not shifted:
@@ -60,7 +63,7 @@ class SwinStage(nn.Module):
         return shifted_window_mask(padded_hw, window, shift, device=tokens.device)
 
 
-class SwinPyramid(BaseModule):
+class SwinPyramid(Backbone):
     """A patch embedding and stages of blocks, with a LayerNorm on the map of each stage that
     leaves.
 
@@ -77,6 +80,8 @@ class SwinPyramid(BaseModule):
         UserError: an unknown ``arch``, or sizes that do not fit together.
     """
 
+    checkpoint_family = "swin"
+    architectures = ARCHITECTURES
     absolute_pos_embed: nn.Parameter | None
 
     def __init__(
@@ -103,8 +108,14 @@ class SwinPyramid(BaseModule):
         make_block: Callable[[int, int, int, bool, float], nn.Module],
         make_merging: Callable[[int], nn.Module],
     ) -> None:
-        super().__init__(init_cfg=_one_source(type(self).__name__, pretrained, init_cfg))
-        dims = architecture(type(self).__name__, arch)
+        super().__init__(
+            in_channels=in_channels,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+            pretrained=pretrained,
+            init_cfg=init_cfg,
+        )
+        dims = architecture(type(self).__name__, self.architectures, arch)
         embed_dims = dims["embed_dims"] if embed_dims is None else embed_dims
         depths = tuple(dims["depths"] if depths is None else depths)
         num_heads = tuple(dims["num_heads"] if num_heads is None else num_heads)
@@ -122,13 +133,10 @@ class SwinPyramid(BaseModule):
             frozen_stages,
         )
 
-        self.in_channels = in_channels
         self.num_features = channels
         self.out_indices = out_indices
         self.out_channels = tuple(channels[index] for index in out_indices)
         self.out_strides = tuple(patch_size * 2**index for index in out_indices)
-        self.frozen_stages = frozen_stages
-        self.with_cp = with_cp
 
         self.patch_embed = PatchEmbed(
             in_channels, embed_dims, patch_size=patch_size, norm=norm if patch_norm else None
@@ -154,8 +162,7 @@ class SwinPyramid(BaseModule):
             self.add_module(f"norm{index}", norm(channels[index]))
 
         initialise(self)
-        register_key_translation(self)
-        self._freeze()
+        self.freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return one ``(B, C_i, ceil(H / stride_i), ceil(W / stride_i))`` map per out index.
@@ -180,52 +187,15 @@ class SwinPyramid(BaseModule):
                 tokens = stage.downsample(tokens)
         return tuple(maps)
 
-    def init_weights(self) -> None:
-        """Load the checkpoint that ``init_cfg`` names; without one keep the fresh initialisation.
-
-        Raises:
-            UserError: the checkpoint is missing, unreadable or of another model, or ``init_cfg`` is
-                of another type than "Pretrained".
-        """
-        initialise_from(self, self.init_cfg)
-        self._is_init = True
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        self._freeze()
-        return self
-
-    def _freeze(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        frozen: list[nn.Module] = [self.patch_embed]
-        self.pos_drop.eval()
+    def frozen_parts(self, frozen_stages: int) -> Iterator[nn.Module | nn.Parameter]:
+        """Yield the embedding, and the first stages with their output norms."""
+        yield from (self.patch_embed, self.pos_drop)
         if self.absolute_pos_embed is not None:
-            self.absolute_pos_embed.requires_grad_(False)
-        for index in range(self.frozen_stages):
-            frozen.append(self.layers[index])
+            yield self.absolute_pos_embed
+        for index in range(frozen_stages):
+            yield self.layers[index]
             if index in self.out_indices:
-                frozen.append(getattr(self, f"norm{index}"))
-        for module in frozen:
-            module.eval().requires_grad_(False)
-
-
-def architecture(owner: str, arch: str) -> dict[str, Any]:
-    """Return the sizes that a name or its first letter stands for.
-
-    Raises:
-        UserError: no such name.
-    """
-    by_letter = {name[0]: name for name in ARCHITECTURES}
-    name = arch.lower() if isinstance(arch, str) else arch
-    name = by_letter.get(name, name)
-    if name not in ARCHITECTURES:
-        raise UserError(
-            f"{owner} got arch={arch!r}{did_you_mean(str(arch), ARCHITECTURES)}; expected one of "
-            f"{', '.join(ARCHITECTURES)}. For other sizes give embed_dims, depths and num_heads."
-        )
-    return ARCHITECTURES[name]
+                yield getattr(self, f"norm{index}")
 
 
 def _check_sizes(
@@ -239,34 +209,15 @@ def _check_sizes(
     frozen_stages: int,
 ) -> None:
     num_stages = len(depths)
-    if len(num_heads) != num_stages:
-        raise UserError(
-            f"{owner} got depths={tuple(depths)} for {num_stages} stages and "
-            f"num_heads={tuple(num_heads)} for {len(num_heads)}; expected one for each stage."
-        )
-    for index, (width, heads) in enumerate(zip(channels, num_heads, strict=True)):
-        if width % heads:
-            raise UserError(
-                f"{owner}: stage {index} has {width} channels (embed_dims={channels[0]} "
-                f"doubled {index} times), which num_heads[{index}]={heads} does not divide. "
-                "Choose heads that do."
-            )
-    if list(out_indices) != sorted(set(out_indices)) or not set(out_indices) <= set(
-        range(num_stages)
-    ):
-        raise UserError(
-            f"{owner} got out_indices={tuple(out_indices)}; expected ascending numbers from "
-            f"0 to {num_stages - 1}, each once."
-        )
+    check_per_stage(owner, "num_heads", num_heads, "depths", depths)
+    check_heads(owner, channels, num_heads)
+    check_out_indices(owner, out_indices, num_stages)
+    check_frozen_stages(owner, frozen_stages, num_stages)
     expected = (patch_size,) + (2,) * (num_stages - 1)
     if strides is not None and tuple(strides) != expected:
         raise UserError(
             f"{owner} got strides={tuple(strides)}; expected {expected}: the embedding steps by "
             f"patch_size={patch_size} and each merging by 2. Leave strides out or mend it."
-        )
-    if not -1 <= frozen_stages <= num_stages:
-        raise UserError(
-            f"{owner} got frozen_stages={frozen_stages}; expected -1 (none) to {num_stages} (all)."
         )
 
 
@@ -280,19 +231,6 @@ def initialise(model: nn.Module) -> None:
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _one_source(
-    owner: str, pretrained: str | None, init_cfg: dict[str, Any] | None
-) -> dict[str, Any] | None:
-    if pretrained is None:
-        return init_cfg
-    if init_cfg is not None:
-        raise UserError(
-            f"{owner} got both pretrained={pretrained!r} and init_cfg={init_cfg!r}; "
-            "expected one of them. Keep init_cfg, which says the same."
-        )
-    return dict(type="Pretrained", checkpoint=pretrained)
 
 
 def _pair(side: int | Sequence[int]) -> tuple[int, ...]:

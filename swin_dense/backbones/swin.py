@@ -22,6 +22,7 @@ from swin_dense.layers.drop_path import DropPath
 from swin_dense.layers.mlp import Mlp
 from swin_dense.layers.patch import PatchMerging
 from swin_dense.layers.window_attention import WindowAttention
+from swin_dense.ops.fused import compute_dtype
 from swin_dense.registry import MODELS
 
 
@@ -64,9 +65,12 @@ class SwinBlock(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); ``mask`` is for shifted blocks."""
-        attended = self.attn(self.norm1(tokens), mask if self.attn.shift else None)
-        tokens = tokens + self.drop_path(attended)
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        dtype = compute_dtype(tokens)
+        mask = mask if self.attn.shift else None
+        tokens = self.drop_path.residual(
+            tokens, lambda kept: self.attn(self.norm1(kept), mask), dtype
+        )
+        return self.drop_path.residual(tokens, lambda kept: self.mlp(self.norm2(kept)), dtype)
 
 
 @MODELS.register_module()

@@ -65,8 +65,11 @@ class SwinBlockV2(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); ``mask`` is for shifted blocks."""
-        tokens = tokens + self.drop_path(self.norm1(self.attn(tokens, mask)))
-        return tokens + self.drop_path(self.norm2(self.mlp(tokens)))
+        dtype = tokens.dtype  # of a norm's output, under autocast too
+        tokens = self.drop_path.residual(
+            tokens, lambda kept: self.norm1(self.attn(kept, mask)), dtype
+        )
+        return self.drop_path.residual(tokens, lambda kept: self.norm2(self.mlp(kept)), dtype)
 
 
 @MODELS.register_module()

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from swin_dense.checkpoints.arrays import write_safetensors
-from swin_dense.checkpoints.formats import Found, recognise, unwrap
-from swin_dense.checkpoints.keys import LAYOUTS
+from swin_dense.checkpoints.families.swin import FAMILY, LAYOUTS
+from swin_dense.checkpoints.formats import Found, recognise, recognise_any, unwrap
 from swin_dense.checkpoints.keys.renaming import is_v2
 from swin_dense.errors import UserError
 from swin_dense.ops.windows import relative_position_index
@@ -34,7 +34,7 @@ class Target:
     """How one project's files look.
 
     Attributes:
-        layout: a key of :data:`swin_dense.checkpoints.keys.LAYOUTS`.
+        layout: a key of :data:`swin_dense.checkpoints.families.swin.LAYOUTS`.
         container: under which name the weights stand in the file, None for at its top.
         whole: whether such files may hold whole detectors and segmentors.
         has_out_norms: whether the project has ``norm0`` to ``norm3``.
@@ -75,9 +75,12 @@ def convert(checkpoint: Any, target: str, *, source: str = "the checkpoint") -> 
     if target not in TARGETS:
         raise UserError(f"got target {target!r}; expected one of {', '.join(TARGETS)}.")
     rule = TARGETS[target]
-    found = recognise(unwrap(checkpoint, source))
+    tensors = unwrap(checkpoint, source)
+    found = recognise(tensors, FAMILY)
     if found is None:
-        raise UserError(f"{source} holds no Swin that is known here; nothing was converted.")
+        other = recognise_any(tensors)
+        what = f"; it is a {other.family.title}, and only Swin is converted" if other else ""
+        raise UserError(f"{source} holds no Swin that is known here{what}; nothing was written.")
     backbone = {
         name: value
         for name, value in found.backbone.items()
@@ -153,7 +156,7 @@ def _check_exact(
     found: Found, foreign: Mapping[str, Tensor], backbone: Mapping[str, Tensor]
 ) -> None:
     """Read the result back: it must give every official tensor again, to the last bit."""
-    again = recognise(foreign)
+    again = recognise(foreign, FAMILY)
     assert again is not None, f"a converted {found.format} is not recognised"
     assert set(again.backbone) == set(backbone), set(again.backbone) ^ set(backbone)
     for name, value in backbone.items():

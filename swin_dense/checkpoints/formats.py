@@ -1,4 +1,4 @@
-"""Recognise whose Swin weights a checkpoint holds, by its keys, and give them official names."""
+"""Recognise whose weights a checkpoint holds, by its keys, and give them official names."""
 
 from __future__ import annotations
 
@@ -10,40 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swin_dense.checkpoints.keys import LAYOUTS
-from swin_dense.checkpoints.keys.renaming import is_v2
+from swin_dense.checkpoints.families import families
+from swin_dense.checkpoints.families.family import Family
 from swin_dense.errors import UserError
 
 CONTAINERS = ("state_dict", "model", "model_state_dict", "model_state", "net")
 """Names under which training programs put the weights."""
 
-DERIVED = re.compile(r"(relative_position_index|relative_coords_table|attn_mask)$")
-"""Buffers that a checkpoint may carry and the model computes by itself."""
-
-_PROBES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (layout, re.compile(r"^(|.*?\.)" + probe))
-    for layout, probe in (
-        ("hf", r"encoder\.layers\.\d+\.blocks\.\d+\.attention\."),
-        ("mm", r"stages\.\d+\.blocks\.\d+\.attn\.w_msa\."),
-        ("torchvision", r"features\.\d+\.\d+\.attn\.qkv\."),
-        ("timm", r"layers_\d+\.blocks\.\d+\.attn\.qkv\."),
-        ("official", r"layers\.\d+\.blocks\.\d+\.attn\.qkv\."),
-    )
-)
 _SHADOW = re.compile(r"(^|[._])(encoder_k|momentum_encoder|teacher|ema)([._]|$)")
 """A part of a prefix that marks a slow copy of the weights, as in MoBY."""
-
-_DETECTRON2 = re.compile(r"^(backbone\.bottom_up|sem_seg_head|proposal_generator)\.")
-_SELF_SUPERVISED = re.compile(r"^(module\.)?encoder\.$")
-_OUTSIDE_HF = re.compile(r"^(classifier|hidden_states_norms)\.")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A Swin inside a state dict.
+    """A backbone inside a state dict.
 
     Attributes:
-        layout: a key of :data:`swin_dense.checkpoints.keys.LAYOUTS`.
+        family: what it is one of.
+        layout: a key of ``family.layouts``.
         format: the same, more exactly, for reports.
         prefix: what stands before the backbone's names.
         backbone: its tensors under official names, derived buffers left out.
@@ -51,24 +35,13 @@ class Found:
         derived: the backbone's derived buffers under official names, as far as the file has them.
     """
 
+    family: Family
     layout: str
     format: str
     prefix: str
     backbone: dict[str, Tensor]
     rest: dict[str, Tensor]
     derived: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What tells one Swin from another: version, channels of the first stage, blocks a stage."""
-
-    version: int
-    embed_dims: int
-    depths: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"Swin V{self.version} with embed_dims={self.embed_dims}, depths={self.depths}"
 
 
 def unwrap(checkpoint: Any, source: str) -> dict[str, Tensor]:
@@ -100,88 +73,60 @@ def unwrap(checkpoint: Any, source: str) -> dict[str, Tensor]:
     return tensors
 
 
-def locate(keys: Iterable[str]) -> tuple[str, str] | None:
-    """Return (layout, prefix) of the Swin among these keys, None where there is none.
+def locate(keys: Iterable[str], family: Family) -> tuple[str, str] | None:
+    """Return (layout, prefix) of the family's backbone among these keys, None where there is none.
 
     Of several, as in self-supervised training, it is the one with no mark of a slow copy and the
     shortest prefix.
     """
     keys = list(keys)
-    for layout, probe in _PROBES:
-        prefixes = {found[1] for key in keys if (found := probe.match(key))}
-        if not prefixes:
-            continue
-        prefix = min(prefixes, key=lambda name: (bool(_SHADOW.search(name)), len(name), name))
-        if layout == "official" and _merges_before_stages(keys, prefix):
-            layout = "timm"
-        return layout, prefix
+    for layout, rules in family.layouts.items():
+        for probe in rules.probes:
+            if prefixes := probe.prefixes(keys):
+                return layout, nearest(prefixes)
     return None
 
 
-def recognise(state: Mapping[str, Tensor]) -> Found | None:
-    """Return the Swin in a state dict, whoever made it; None where there is none."""
-    located = locate(state)
+def nearest(prefixes: Iterable[str]) -> str:
+    """Return the prefix with no mark of a slow copy, of these the shortest."""
+    return min(prefixes, key=lambda name: (bool(_SHADOW.search(name)), len(name), name))
+
+
+def recognise(state: Mapping[str, Tensor], family: Family) -> Found | None:
+    """Return the backbone of a family in a state dict, whoever made it; None where there is
+    none.
+    """
+    located = locate(state, family)
     if located is None:
         return None
     layout, prefix = located
-    parent = re.sub(r"swin(v2)?\.$", "", prefix)  # transformers puts head and output norms there
+    rules = family.layouts[layout]
+    parent = rules.wrapper.sub("", prefix)
     inside, rest, derived = {}, {}, {}
     for key, value in state.items():
         name = key[len(prefix) :] if key.startswith(prefix) else None
-        if name is None and layout == "hf" and key.startswith(parent):
-            beside = key[len(parent) :]
-            name = beside if _OUTSIDE_HF.match(beside) else None
+        if name is None and key.startswith(parent):
+            name = key[len(parent) :] if rules.beside.match(key[len(parent) :]) else None
         if name is None:
             rest[key] = value
-        elif DERIVED.search(name):
+        elif family.derived.search(name):
             derived[name] = value
         else:
             inside[name] = value
-    backbone = LAYOUTS[layout].to_official(inside)
-    if (table := backbone.get("absolute_pos_embed")) is not None and table.dim() == 3:
-        backbone["absolute_pos_embed"] = square_grid(table)
-    derived = LAYOUTS[layout].to_official(derived)
-    return Found(layout, _describe(layout, prefix, state), prefix, backbone, rest, derived)
-
-
-def geometry(backbone: Mapping[str, Tensor]) -> Geometry:
-    """Read off a backbone's official names and shapes what model they belong to."""
-    depths: dict[int, int] = {}
-    widths = []
-    for key, value in backbone.items():
-        if found := re.match(r"^layers\.(\d+)\.blocks\.(\d+)\.attn\.qkv\.weight$", key):
-            stage, block = int(found[1]), int(found[2])
-            depths[stage] = max(depths.get(stage, 0), block + 1)
-            widths.append((stage, value.shape[1] >> stage))
-    return Geometry(
-        version=2 if is_v2(backbone) else 1,
-        embed_dims=min(widths)[1] if widths else 0,
-        depths=tuple(depths.get(stage, 0) for stage in range(max(depths, default=-1) + 1)),
+    return Found(
+        family=family,
+        layout=layout,
+        format=family.describe(layout, prefix, state),
+        prefix=prefix,
+        backbone=family.tidy(rules.to_official(inside)),
+        rest=rest,
+        derived=rules.to_official(derived),
     )
 
 
-def square_grid(table: Tensor) -> Tensor:
-    """Reshape a (1, L, C) position embedding of a square image to (1, C, H, W); others stay."""
-    side = round(table.shape[1] ** 0.5)
-    if side * side != table.shape[1]:
-        return table
-    return table.reshape(1, side, side, -1).permute(0, 3, 1, 2).contiguous()
-
-
-def _merges_before_stages(keys: list[str], prefix: str) -> bool:
-    """Whether the first stage has no merging but a later one has: timm's layout since 0.9."""
-    merging = re.compile(re.escape(prefix) + r"layers\.(\d+)\.downsample\.")
-    stages = {int(found[1]) for key in keys if (found := merging.match(key))}
-    return bool(stages) and 0 not in stages
-
-
-def _describe(layout: str, prefix: str, state: Mapping[str, Tensor]) -> str:
-    if layout == "official":
-        if any(_DETECTRON2.match(key) for key in state):
-            return "detectron2"
-        return "official (self-supervised)" if _SELF_SUPERVISED.match(prefix) else "official"
-    if layout == "hf" and any(".attention.q_proj." in key for key in state):
-        return "hf (in memory)"
-    if layout == "timm" and any("layers_0." in key for key in state):
-        return "timm (features only)"
-    return layout
+def recognise_any(state: Mapping[str, Tensor]) -> Found | None:
+    """Return the backbone in a state dict, of whatever family; None where there is none."""
+    for family in families():
+        if (found := recognise(state, family)) is not None:
+            return found
+    return None

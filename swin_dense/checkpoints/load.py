@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swin_dense.checkpoints.formats import Found, geometry, locate, recognise, unwrap
+from swin_dense.checkpoints.families import families, family_of
+from swin_dense.checkpoints.families.family import Family
+from swin_dense.checkpoints.formats import Found, nearest, recognise, recognise_any, unwrap
 from swin_dense.checkpoints.heads import class_names, is_class_wise, map_rows
 from swin_dense.checkpoints.read import read_checkpoint
-from swin_dense.checkpoints.report import LoadReport, is_expected_missing
-from swin_dense.checkpoints.resize import fit
-from swin_dense.checkpoints.windows import window_notes
+from swin_dense.checkpoints.report import OUTSIDE_BACKBONE, LoadReport
 from swin_dense.errors import UserError
 
 MIN_COVERAGE = 0.9
@@ -32,16 +32,17 @@ def load_pretrained(
     mirrors: Sequence[str] = (),
     classes: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Fill a Swin backbone, or a detector or segmentor around one, from anybody's checkpoint.
+    """Fill a backbone, or a detector or segmentor around one, from anybody's checkpoint.
 
-    The layout is recognised by content: official (classification, MoBY, SimMIM, detection,
-    segmentation), mmdet, mmseg and mmpretrain, timm, torchvision, transformers, detectron2 and
-    Mask2Former. Bias tables of another window, position embeddings of another image size and patch
-    convolutions of another number of input channels are resized. Of a whole model every name that
-    agrees is filled; rows of class-wise layers go by class name where both sides know the names.
+    The layout is recognised by content; :mod:`swin_dense.checkpoints.families` has those of each
+    family. For Swin: official (classification, MoBY, SimMIM, detection, segmentation), mmdet, mmseg
+    and mmpretrain, timm, torchvision, transformers, detectron2 and Mask2Former. Bias tables of
+    another window, position embeddings of another image size and patch convolutions of another
+    number of input channels are resized. Of a whole model every name that agrees is filled; rows of
+    class-wise layers go by class name where both sides know the names.
 
     Args:
-        model: a Swin V1 or V2 of this package, or a model that has one.
+        model: a backbone of this package, or a model that has one.
         source: path, URL, or a state dict.
         min_coverage: least share of the parameters that must be filled, 0 to 1; output norms, necks
             and heads that such a checkpoint never has do not count.
@@ -50,7 +51,7 @@ def load_pretrained(
         classes: the model's class names, where the model does not carry them as ``dataset_meta``.
 
     Raises:
-        UserError: the file cannot be read or is not the one expected, holds no Swin or one of other
+        UserError: the file cannot be read or is not the one expected, holds another family or other
             sizes, or fills less than ``min_coverage``; the model is left as it was.
     """
     if isinstance(source, Mapping):
@@ -59,17 +60,12 @@ def load_pretrained(
         name = str(source)
         checkpoint = read_checkpoint(source, sha256=sha256, mirrors=mirrors)
     tensors = unwrap(checkpoint, name)
-    found = recognise(tensors)
-    if found is None:
-        shown = ", ".join(list(tensors)[:4])
-        raise UserError(
-            f"{name} holds no Swin that is known here (its first keys: {shown}). Expected weights "
-            "of the official code, mmdet, mmseg, mmpretrain, timm, torchvision, transformers or "
-            "detectron2; other architectures do not fit this model."
-        )
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     own = {key: own[key] for key in model.state_dict() if key in own}
-    prefix = _own_prefix(model, own)
+    family, prefix = own_backbone(model)
+    found = recognise(tensors, family)
+    if found is None:
+        raise UserError(_not_found(name, tensors, family))
     _check_geometry(
         name, found, {k[len(prefix) :]: v for k, v in own.items() if k.startswith(prefix)}
     )
@@ -100,7 +96,7 @@ def initialise_from(model: nn.Module, init_cfg: Mapping[str, Any] | None) -> Non
     options = dict(init_cfg)
     known = {"checkpoint", "min_coverage", "sha256", "mirrors", "classes", "prefix", "map_location"}
     if (
-        options.pop("type", None) not in INIT_TYPES
+        options.pop("type", INIT_TYPES[0]) not in INIT_TYPES  # mmdet's PVT configs leave it out
         or "checkpoint" not in options
         or not set(options) <= known
     ):
@@ -117,13 +113,18 @@ def initialise_from(model: nn.Module, init_cfg: Mapping[str, Any] | None) -> Non
 
 
 def register_key_translation(model: nn.Module) -> None:
-    """Make ``load_state_dict`` of ``model``, or of a model around it, accept the other layouts."""
+    """Make ``load_state_dict`` of a backbone, or of a model around it, accept the other layouts.
+
+    Its class says its family as ``checkpoint_family``.
+    """
+    family = family_of(model)
+    assert family is not None, f"{type(model).__name__} has no checkpoint_family"
 
     def translate(
         module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: object
     ) -> None:
         mine = {key[len(prefix) :]: state_dict[key] for key in state_dict if key.startswith(prefix)}
-        found = recognise(mine)
+        found = recognise(mine, family)
         if found is None or found.prefix:
             return
         for key in mine:
@@ -174,7 +175,9 @@ def _fill(
                 filling.values[key] = rows
                 filling.mapped.append(key)
             continue
-        fitted = fit(key, value, target)
+        fitted = value
+        if value.shape != target.shape and value.dim() == target.dim():
+            fitted = found.family.fit(key, value, target)
         if fitted.shape != target.shape:
             filling.reinitialised.append(key)
             continue
@@ -184,24 +187,40 @@ def _fill(
     return filling
 
 
-def _own_prefix(model: nn.Module, own: Mapping[str, Tensor]) -> str:
-    located = locate(own)
-    if located is None or located[0] != "official":
+def own_backbone(model: nn.Module) -> tuple[Family, str]:
+    """Return the family of the backbone in a model, and the prefix of its names.
+
+    Raises:
+        UserError: there is none of this package in it.
+    """
+    found = {
+        f"{name}." if name else "": family
+        for name, module in model.named_modules()
+        if (family := family_of(module)) is not None
+    }
+    if not found:
+        titles = ", ".join(family.title for family in families())
         raise UserError(
-            f"{type(model).__name__} has no Swin of swin_dense in it; expected a "
-            "swin_dense.SwinTransformer or SwinTransformerV2, or a model with one as its backbone."
+            f"{type(model).__name__} has no backbone of swin_dense in it; expected one of the "
+            f"families {titles}, or a model with one as its backbone."
         )
-    return located[1]
+    prefix = nearest(found)
+    return found[prefix], prefix
+
+
+def _not_found(name: str, tensors: Mapping[str, Tensor], family: Family) -> str:
+    shown = ", ".join(list(tensors)[:4])
+    other = recognise_any(tensors)
+    what = f"; it is a {other.family.title} ({other.format} layout)" if other else ""
+    return (
+        f"{name} holds no {family.title} that is known here{what} (its first keys: {shown}). "
+        f"Expected weights of {family.projects}; other architectures do not fit this model."
+    )
 
 
 def _check_geometry(name: str, found: Found, own: Mapping[str, Tensor]) -> None:
-    theirs, ours = geometry(found.backbone), geometry(own)
-    stages = min(len(theirs.depths), len(ours.depths))
-    if (theirs.version, theirs.embed_dims, theirs.depths[:stages]) != (
-        ours.version,
-        ours.embed_dims,
-        ours.depths[:stages],
-    ):
+    theirs, ours = found.family.geometry(found.backbone), found.family.geometry(own)
+    if not theirs.agrees(ours):
         raise UserError(
             f"{name} holds a {theirs}; the model is a {ours}. Nothing was loaded. Choose the "
             "checkpoint of this architecture, or the arch and depths of this checkpoint."
@@ -232,6 +251,7 @@ def _report(
     }
     filled = sum(value.numel() for key, value in scope.items() if key in filling.values)
     seen = set(filling.values) | set(filling.reinitialised)
+    missing = [key for key in own if key not in seen]
     kept = [label for label in ours or () if label in (theirs or ())] if filling.mapped else []
     return LoadReport(
         source=name,
@@ -239,27 +259,38 @@ def _report(
         scope="model" if filling.whole_model else "backbone",
         coverage=filled / sum(value.numel() for value in scope.values()),
         loaded=sorted(filling.values),
-        missing=[key for key in own if key not in seen],
+        missing=missing,
+        missing_expected=[
+            key for key in missing if _is_expected_missing(key, prefix, found.family)
+        ],
         unexpected=filling.unexpected,
         resized=filling.resized,
         reinitialised=filling.reinitialised,
         mapped=filling.mapped,
         classes_kept=kept,
         classes_fresh=[label for label in ours or () if filling.mapped and label not in kept],
-        notes=window_notes(
+        classifier=found.family.classifier,
+        notes=found.family.notes(
             found.derived,
             {k[len(prefix) :]: v for k, v in model.named_buffers() if k.startswith(prefix)},
         ),
     )
 
 
+def _is_expected_missing(name: str, prefix: str, family: Family) -> bool:
+    """Whether a pretrained checkpoint is not expected to have this parameter of a dense model."""
+    if name.startswith(prefix):
+        return bool(family.dense_only.search(name[len(prefix) :]))
+    return bool(OUTSIDE_BACKBONE.search(name))
+
+
 def _essential_coverage(model: nn.Module, prefix: str, report: LoadReport) -> float:
     """Return the filled share of the backbone's parameters that every checkpoint should have."""
-    loaded = set(report.loaded)
+    loaded, expected = set(report.loaded), set(report.missing_expected)
     essential = {
         key: value.numel()
         for key, value in model.named_parameters()
-        if key.startswith(prefix) and not is_expected_missing(key[len(prefix) :])
+        if key.startswith(prefix) and key not in expected
     }
     filled = sum(count for key, count in essential.items() if key in loaded)
     return filled / sum(essential.values())

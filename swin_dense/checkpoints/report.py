@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-_EXPECTED_MISSING = re.compile(
-    r"(^|\.)norm\d+\.(weight|bias)$|(^|\.)(\w*head\w*|neck|classifier)\.|num_batches_tracked$"
-)
-"""Output norms, necks and heads exist in dense models only: no classifier has them."""
+OUTSIDE_BACKBONE = re.compile(r"(^|\.)(\w*head\w*|neck|classifier)\.|num_batches_tracked$")
+"""Necks and heads exist in dense models only: no classifier has them."""
 
-_BLOCK = re.compile(r"(^|\.)blocks\.\d+\.")
-
-_EXPECTED_UNEXPECTED = re.compile(r"^(norm|head|fc|classifier)\.")
+CLASSIFIER = re.compile(r"^(norm|head|fc|classifier)\.")
 """The classifier of a pretrained model, and the norm before it."""
 
 SHOWN = 6
@@ -32,7 +28,10 @@ class LoadReport:
             in the file but of a shape that could not be fitted; the model keeps its own values
             there.
         mapped: class-wise parameters whose rows were matched by class name.
+        missing_expected: of the missing, those that such a checkpoint never has: output norms,
+            necks and heads.
         notes: what fits and is wrong all the same.
+        classifier: names that are in such files only, and not worth a line.
         classes_kept, classes_fresh: the model's classes that the checkpoint knows, and those it
             does not.
     """
@@ -49,24 +48,21 @@ class LoadReport:
     mapped: list[str] = field(default_factory=list)
     classes_kept: list[str] = field(default_factory=list)
     classes_fresh: list[str] = field(default_factory=list)
+    missing_expected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def missing_expected(self) -> list[str]:
-        """Missing names that such a checkpoint never has: output norms, necks and heads."""
-        return [name for name in self.missing if is_expected_missing(name)]
+    classifier: re.Pattern[str] = field(default=CLASSIFIER, repr=False)
 
     @property
     def missing_suspicious(self) -> list[str]:
         """Missing names that a whole checkpoint of this model would have."""
-        return [name for name in self.missing if not is_expected_missing(name)]
+        return [name for name in self.missing if name not in set(self.missing_expected)]
 
     def __str__(self) -> str:
         lines = [
             f"{self.source}: {self.format} layout, {self.coverage:.1%} of the {self.scope}'s "
             f"parameters filled ({len(self.loaded)} tensors)"
         ]
-        foreign = [name for name in self.unexpected if not _EXPECTED_UNEXPECTED.match(name)]
+        foreign = [name for name in self.unexpected if not self.classifier.match(name)]
         for title, names in (
             ("missing, as expected", self.missing_expected),
             ("MISSING, suspicious", self.missing_suspicious),
@@ -80,8 +76,3 @@ class LoadReport:
                 shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
                 lines.append(f"  {title:<28} {len(names):>4}  {shown}")
         return "\n".join(lines + [f"  {note}" for note in self.notes])
-
-
-def is_expected_missing(name: str) -> bool:
-    """Whether a pretrained checkpoint is not expected to have this parameter of a dense model."""
-    return bool(_EXPECTED_MISSING.search(name)) and not _BLOCK.search(name)

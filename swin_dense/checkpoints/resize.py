@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from swin_dense.layers.patch import resize_position_grid
-
 
 def resize_bias_table(table: Tensor, rows: int) -> Tensor:
     """Resize a ((2M-1)^2, heads) position table to ``rows`` rows, bicubic as the official code."""
@@ -29,24 +27,10 @@ def resize_input_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, repeats, 1, 1)[:, :channels] * (given / channels)
 
 
-def fit(name: str, value: Tensor, target: Tensor) -> Tensor:
-    """Return ``value`` in the target's shape where that is defined for this name, else unchanged.
-
-    Args:
-        name: the official name.
-        value: what the checkpoint has.
-        target: the model's own parameter; only its shape counts.
+def resize_patch_convolution(weight: Tensor, target: Tensor) -> Tensor:
+    """Fit a (C, in, P, P) patch convolution to the input channels of ``target``; where anything
+    else differs it comes back unchanged.
     """
-    if value.shape == target.shape or value.dim() != target.dim():
-        return value
-    if name.endswith("relative_position_bias_table") and value.shape[1] == target.shape[1]:
-        return resize_bias_table(value, target.shape[0])
-    if name.endswith("absolute_pos_embed") and value.shape[:2] == target.shape[:2]:
-        return resize_position_grid(value, (target.shape[2], target.shape[3]))
-    if (
-        name.endswith("patch_embed.proj.weight")
-        and value.shape[0] == target.shape[0]
-        and value.shape[2:] == target.shape[2:]
-    ):
-        return resize_input_channels(value, target.shape[1])
-    return value
+    if weight.shape[0] != target.shape[0] or weight.shape[2:] != target.shape[2:]:
+        return weight
+    return resize_input_channels(weight, target.shape[1])

@@ -41,13 +41,13 @@ def _main(argv: Sequence[str]) -> int:
     from pathlib import Path
 
     from swin_dense.checkpoints.convert import convert, save
-    from swin_dense.checkpoints.formats import recognise, unwrap
+    from swin_dense.checkpoints.formats import recognise_any, unwrap
     from swin_dense.checkpoints.read import read_checkpoint
 
     checkpoint = read_checkpoint(args.source, sha256=args.sha256)
     content = convert(checkpoint, args.to, source=args.source)
     save(content, Path(args.output))
-    found = recognise(unwrap(checkpoint, args.source))
+    found = recognise_any(unwrap(checkpoint, args.source))
     assert found is not None
     written = unwrap(content, args.output)
     print(f"{args.source} ({found.format}) -> {args.output} ({args.to}), {len(written)} tensors")

@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from swin_dense.engine.amp import amp_wrapper_type
 from swin_dense.errors import UserError
+from swin_dense.ops.fused import send_products_to_onednn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 2**31 - 1
@@ -53,6 +54,8 @@ def fit_to_machine(cfg: Config, *, launcher: str = "none") -> list[str]:
             notes.append(
                 "CPU: large allocations are kept by the process (mallopt), which saves page faults"
             )
+        if send_products_to_onednn():
+            notes.append("CPU: float32 matrix products run in oneDNN, to the same precision")
         notes += _fit_to_cpu(cfg, distributed=launcher != "none")
     if launcher == "pytorch":
         _check_torchrun()

@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swin_dense.data.preflight import check_evaluator, check_files, check_paths
+from swin_dense.engine.compiling import compile_parts
 from swin_dense.engine.config import host_of, leaf_datasets
 from swin_dense.engine.runtime import fit_to_machine
 from swin_dense.errors import UserError
@@ -44,6 +45,7 @@ def build_runner(cfg: Config, *, splits: Sequence[str], launcher: str = "none") 
     notes = fit_to_machine(cfg, launcher=launcher)
     _give_own_visualizer(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    notes += compile_parts(runner.model, cfg)
     for note in notes:
         runner.logger.info(note)
     return runner

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from swin_dense.layers.linear import Linear
+from swin_dense.ops import fused
 from swin_dense.ops.windows import (
     pad_to_multiple,
     relative_position_index,
@@ -28,6 +30,7 @@ class ShiftedWindows(nn.Module):
     window of its own size, without a shift (the "classification" semantics).
     """
 
+    cosine = False
     attn_drop: nn.Module
     proj: nn.Module
     proj_drop: nn.Module
@@ -45,6 +48,19 @@ class ShiftedWindows(nn.Module):
         """Return the bias (h, N, N) of every (query, key) pair of a window."""
         raise NotImplementedError
 
+    def scaled_for_products(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Map (B, H, W, C) to queries, keys and values whose plain dot products are the logits.
+
+        Returns:
+            They, (B, H, W, 3C); those of a zero token, (3C,), or None where these are zero; and
+            the factor of the products.
+        """
+        raise NotImplementedError
+
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        raise NotImplementedError
+
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C): queries, keys, values."""
         raise NotImplementedError
@@ -59,19 +75,40 @@ class ShiftedWindows(nn.Module):
             return min(grid_hw), 0
         return self.window_size, self.shift
 
+    def is_fused(self, tokens: Tensor) -> bool:
+        """Whether the fast path takes these tokens; it has no dropout of attention weights."""
+        drops = self.training and getattr(self.attn_drop, "p", 0.0) > 0.0
+        return not drops and (fused.attends(tokens) or self._has_kernel(tokens))
+
+    def _has_kernel(self, tokens: Tensor) -> bool:
+        window, _ = self.window_and_shift((tokens.shape[1], tokens.shape[2]))
+        return fused.has_attention_kernel(
+            tokens, num_heads=self.num_heads, window_size=window, cosine=self.cosine
+        )
+
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend inside windows; ``mask`` (nW, N, N) belongs to the padded, shifted grid.
 
         Args:
             tokens: (B, H, W, C), any H and W.
             mask: from :func:`swin_dense.ops.windows.shifted_window_mask`; needed where the shift is
-                > 0.
+                > 0 and the fast path is not taken.
 
         Returns:
             (B, H, W, C).
         """
         height, width = tokens.shape[1:3]
         window, shift = self.window_and_shift((height, width))
+        if self.is_fused(tokens) and self._has_kernel(tokens):
+            mixed = self.attend_in_kernel(tokens, window, shift)
+            return self.proj_drop(self.proj(mixed))
+        if self.is_fused(tokens):
+            qkv, pad, scale = self.scaled_for_products(tokens)
+            bias = self.relative_position_bias(window)
+            mixed = fused.window_attention(
+                qkv, pad, bias, window_size=window, shift=shift, scale=scale
+            )
+            return self.proj_drop(self.proj(mixed))
         padded = pad_to_multiple(tokens, window)
         padded_hw = (padded.shape[1], padded.shape[2])
         if shift:
@@ -132,9 +169,9 @@ class WindowAttention(ShiftedWindows):
         self.register_buffer(
             "relative_position_index", relative_position_index(window_size), persistent=False
         )
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop_rate)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def relative_position_bias(self, window_size: int | None = None) -> Tensor:
@@ -146,6 +183,22 @@ class WindowAttention(ShiftedWindows):
         pairs = self.relative_position_bias_table[index.flatten()]
         # (N * N, h) -> (h, N, N)
         return pairs.view(*index.shape, -1).permute(2, 0, 1)
+
+    def scaled_for_products(self, tokens: Tensor) -> tuple[Tensor, Tensor | None, float]:
+        """Return queries, keys and values (B, H, W, 3C), their biases, and the scale."""
+        return self.qkv(tokens), self.qkv.bias, self.scale
+
+    def attend_in_kernel(self, tokens: Tensor, window_size: int, shift: int) -> Tensor:
+        """Map (B, H, W, C) to the mixed values (B, H, W, C), in one kernel on a GPU."""
+        return fused.attend_in_kernel(
+            self.qkv(tokens),
+            self.qkv.bias,
+            self.relative_position_bias_table,
+            num_heads=self.num_heads,
+            window_size=window_size,
+            shift=shift,
+            scale=self.scale,
+        )
 
     def queries_keys_values(self, windows: Tensor) -> Tensor:
         """Map (B * nW, N, C) to (B * nW, N, 3C)."""

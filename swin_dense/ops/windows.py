@@ -15,13 +15,20 @@ MASK_VALUE = -100.0
 """Added to the logit of a pair that was not adjacent before the shift; official, not -inf."""
 
 
-def pad_to_multiple(tokens: Tensor, multiple: int) -> Tensor:
-    """Zero-pad (B, H, W, C) at the bottom and right to multiples of ``multiple``."""
-    height, width = tokens.shape[1:3]
-    bottom, right = -height % multiple, -width % multiple
-    if bottom or right:
-        tokens = F.pad(tokens, (0, 0, 0, right, 0, bottom))
+def pad_to_multiple(tokens: Tensor, multiple: int, *, dims: tuple[int, int] = (1, 2)) -> Tensor:
+    """Zero-pad the height and width ``dims``, of (B, H, W, C) or (B, C, H, W), at their ends to
+    multiples of ``multiple``."""
+    bottom, right = (_missing(tokens.shape[dim], multiple) for dim in dims)
+    # a compiler gets one graph for all sizes
+    if torch.compiler.is_compiling() or bottom or right:
+        after = (0, 0) if dims == (1, 2) else ()
+        tokens = F.pad(tokens, (*after, 0, right, 0, bottom))
     return tokens
+
+
+def _missing(length: int, multiple: int) -> int:
+    # written so that a compiler finds the padded length a multiple
+    return (length + multiple - 1) // multiple * multiple - length
 
 
 def window_partition(tokens: Tensor, window_size: int) -> Tensor:

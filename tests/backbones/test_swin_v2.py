@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
-from swin_dense.errors import UserError
 from swin_dense.layers.cosine_attention import log_spaced_offsets, unit_vectors
 
 MINI = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), drop_path_rate=0.0)
@@ -158,51 +157,6 @@ def test_fresh_blocks_are_the_identity() -> None:
     assert torch.equal(mini().layers[0](tokens), tokens)
 
 
-def test_checkpointing_changes_neither_values_nor_gradients() -> None:
-    plain = awake(mini(drop_path_rate=0.3)).train()
-    saving = mini(drop_path_rate=0.3, with_cp=True).train()
-    saving.load_state_dict(plain.state_dict())
-    images = torch.randn(2, 3, 70, 90)
-    results = []
-    for model in (plain, saving):
-        torch.manual_seed(5)
-        maps = model(images)
-        weighted_sum(maps).backward()
-        results.append([*maps, *(parameter.grad for parameter in model.parameters())])
-    for got, want in zip(*results, strict=True):
-        assert torch.equal(got, want)
-
-
-@pytest.mark.parametrize("image_hw", [(64, 96), (65, 97), (4, 4), (33, 7)])
-def test_maps_have_the_declared_channels_and_strides(image_hw: tuple[int, int]) -> None:
-    model = mini(out_indices=(1, 3), use_abs_pos_embed=True, window_size=(5, 4, 3, 2))
-    with torch.no_grad():
-        maps = model(torch.randn(1, 3, *image_hw))
-    assert model.out_channels == (32, 128)
-    assert model.out_strides == (8, 32)
-    for feature, channels, stride in zip(maps, model.out_channels, model.out_strides, strict=True):
-        assert feature.shape == (1, channels, *(-(-side // stride) for side in image_hw))
-
-
-def test_official_parameter_names_are_frozen() -> None:
-    names = list(mini(depths=(1, 1), num_heads=(1, 2)).state_dict())
-    block = [
-        "norm1.weight", "norm1.bias", "attn.logit_scale", "attn.q_bias", "attn.v_bias",
-        "attn.cpb_mlp.0.weight", "attn.cpb_mlp.0.bias", "attn.cpb_mlp.2.weight",
-        "attn.qkv.weight", "attn.proj.weight", "attn.proj.bias", "norm2.weight", "norm2.bias",
-        "mlp.fc1.weight", "mlp.fc1.bias", "mlp.fc2.weight", "mlp.fc2.bias",
-    ]  # fmt: skip
-    assert names == [
-        *(f"patch_embed.{leaf}" for leaf in ("proj.weight", "proj.bias")),
-        *(f"patch_embed.{leaf}" for leaf in ("norm.weight", "norm.bias")),
-        *(f"layers.0.blocks.0.{leaf}" for leaf in block),
-        *(f"layers.0.downsample.{leaf}" for leaf in ("norm.weight", "norm.bias")),
-        "layers.0.downsample.reduction.weight",
-        *(f"layers.1.blocks.0.{leaf}" for leaf in block),
-        *("norm0.weight", "norm0.bias", "norm1.weight", "norm1.bias"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("arch", "parameters"),
     [("T", 27_578_154), ("small", 48_959_418), ("b", 86_893_816), ("Large", 195_202_932)],
@@ -212,45 +166,3 @@ def test_each_arch_has_the_official_parameter_count(arch: str, parameters: int) 
     with torch.device("meta"):
         model = swin_dense.SwinTransformerV2(arch, out_indices=(3,))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
-@pytest.mark.parametrize("frozen_stages", [-1, 0, 1, 4])
-def test_frozen_stages_count_as_for_v1(frozen_stages: int) -> None:
-    model = mini(frozen_stages=frozen_stages)
-    assert model.train() is model
-    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    frozen = {name for name, _ in model.named_parameters()} - trains
-    expected = [] if frozen_stages < 0 else ["patch_embed."]
-    for stage in range(frozen_stages):
-        expected += [f"layers.{stage}.", f"norm{stage}."]
-    assert {name for name, _ in model.named_parameters() if name.startswith(tuple(expected))} == (
-        frozen
-    )
-
-
-def test_mmdet_and_mmseg_resolve_to_this_very_class() -> None:
-    from mmdet.registry import MODELS as DETECTION
-    from mmseg.registry import MODELS as SEGMENTATION
-
-    for registry in (DETECTION, SEGMENTATION):
-        built = registry.build(dict(type="swin_dense.SwinTransformerV2", **MINI))
-        assert type(built) is swin_dense.SwinTransformerV2
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (dict(arch="tyni"), ["SwinTransformerV2", "tyni", "did you mean 'tiny'"]),
-        (dict(window_size=(8, 8)), ["window_size=(8, 8)", "4 stages"]),
-        (dict(window_size=0), ["window_size=0", "at least 1"]),
-        (dict(pretrained_window_sizes=(6, 6, 3)), ["pretrained_window_sizes=(6, 6, 3)"]),
-        (dict(num_heads=(5, 2, 3, 4)), ["16 channels", "num_heads[0]=5"]),
-    ],
-)
-def test_wrong_options_say_what_was_got_and_expected(
-    options: dict[str, object], words: list[str]
-) -> None:
-    with pytest.raises(UserError) as caught:
-        mini(**options)
-    for word in words:
-        assert word in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
-from swin_dense.checkpoints.keys import LAYOUTS
+from swin_dense.checkpoints.families.swin import LAYOUTS
 
 DEPTHS = (2, 2, 2, 2)
 HEADS = (1, 2, 4, 8)
@@ -85,17 +86,22 @@ def assert_close(got: list[Tensor], expected: list[Tensor]) -> None:
 
 
 def timm_class(name: str) -> Any:
-    """A Swin class of timm, ``SwinTransformer`` or ``SwinTransformerV2``.
+    """A Swin class of timm, ``SwinTransformer`` or ``SwinTransformerV2``."""
+    module = "swin_transformer_v2" if name.endswith("V2") else "swin_transformer"
+    return getattr(timm_module(module), name)
+
+
+def timm_module(name: str) -> Any:
+    """A module of ``timm.models``.
 
     timm imports torchvision for its image transforms, and there is not a build of that for every
     torch. Its models use none of it, so that an empty stand-in serves while timm is imported.
     """
     try:
         with _empty_torchvision():
-            from timm.models import swin_transformer, swin_transformer_v2
+            return importlib.import_module(f"timm.models.{name}")
     except ModuleNotFoundError as error:
         pytest.skip(f"{error}: run `make setup`, or pip install --no-deps timm")
-    return getattr(swin_transformer_v2 if name.endswith("V2") else swin_transformer, name)
 
 
 class _AnyAttribute(type):

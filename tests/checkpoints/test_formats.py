@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 import swin_dense
-from swin_dense import load_pretrained
-from swin_dense.checkpoints.formats import locate, recognise
-from swin_dense.checkpoints.keys import LAYOUTS
+from swin_dense import UserError, load_pretrained
+from swin_dense.checkpoints.families.swin import FAMILY, LAYOUTS
+from swin_dense.checkpoints.formats import recognise, recognise_any
 from swin_dense.checkpoints.resize import resize_bias_table, resize_input_channels
 from tests.checkpoints.peers import (
     DEPTHS,
@@ -239,7 +239,7 @@ def test_a_round_trip_through_a_layout_is_exact(
 ) -> None:
     official = official_state(VERSIONS[version](), parity)
     foreign = LAYOUTS[layout].from_official(official)
-    found = recognise(foreign)
+    found = recognise(foreign, FAMILY)
     assert found is not None
     assert found.layout == layout
     assert set(found.backbone) == set(official)
@@ -282,7 +282,17 @@ def test_mask2former_is_known_by_its_head(parity: ModuleType) -> None:
 
 
 def test_nothing_is_recognised_in_a_resnet() -> None:
-    assert locate(["conv1.weight", "layer1.0.conv1.weight", "fc.weight"]) is None
+    names = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
+    assert recognise_any(dict.fromkeys(names, torch.zeros(1))) is None
+
+
+def test_a_focal_transformer_is_not_taken_for_the_swin_whose_names_it_has(
+    parity: ModuleType,
+) -> None:
+    state = official_state(v1(), parity)
+    state["layers.0.blocks.0.pool_layers.0.weight"] = torch.zeros(1, 4)
+    with pytest.raises(UserError, match="holds no Swin"):
+        load_pretrained(v1(), state)
 
 
 def test_a_position_embedding_is_reshaped_and_resized(parity: ModuleType) -> None:

@@ -12,8 +12,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from swin_dense import UserError, load_pretrained
+from swin_dense.checkpoints.families.swin import LAYOUTS
 from swin_dense.checkpoints.heads import is_class_wise, map_rows
-from swin_dense.checkpoints.keys import LAYOUTS
 from tests.checkpoints.peers import official_state, v1
 from tests.small import small_detector, small_segmenter
 
@@ -176,7 +176,7 @@ def test_a_segmentors_checkpoint_gives_a_detector_its_backbone_alone() -> None:
 
 
 def test_a_model_without_a_swin_of_ours_is_refused(parity: ModuleType) -> None:
-    with pytest.raises(UserError, match="Linear has no Swin of swin_dense"):
+    with pytest.raises(UserError, match="Linear has no backbone of swin_dense"):
         load_pretrained(nn.Linear(2, 2), official_state(v1(), parity))
 
 

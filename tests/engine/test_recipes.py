@@ -16,9 +16,9 @@ from torch import nn
 
 from swin_dense.engine.config import load_config
 from swin_dense.engine.counting import build_on_meta
-from tests.published import RETINANET, ROWS, Row
+from tests.published import RETINANET, SWIN_ROWS, Row
 
-SWIN_ROWS = [row for row in ROWS if row != RETINANET]
+ADAMW_ROWS = [row for row in SWIN_ROWS if row != RETINANET]
 BLOCKS = {"tiny": 12, "small": 24, "base": 24, "large": 24}
 COCO_EPOCH = 600  # iterations of a short epoch: longer than the warm-up, so nothing else differs
 
@@ -37,7 +37,7 @@ def decay_by_name(cfg: Config, model: nn.Module) -> dict[str, float]:
     return decays
 
 
-@pytest.mark.parametrize("row", SWIN_ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", ADAMW_ROWS, ids=lambda row: row.config)
 def test_layer_norms_and_bias_tables_alone_are_free_of_decay(row: Row) -> None:
     cfg = load_config(row.config)
     model = build_on_meta(cfg)
@@ -163,7 +163,7 @@ def test_mmsegs_recipes_decay_after_the_warm_up_and_stay_close() -> None:
     assert rates == pytest.approx(official, abs=apart)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", SWIN_ROWS, ids=lambda row: row.config)
 def test_recipes_of_one_length_share_one_schedule(row: Row) -> None:
     first = {
         "1x": "mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py",

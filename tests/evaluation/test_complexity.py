@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import swin_dense
 from swin_dense.cli import get_flops
 from swin_dense.engine.config import load_config
 from swin_dense.engine.counting import build_on_meta, count_config, published_hw
 from swin_dense.errors import UserError
 from swin_dense.evaluation.complexity import ModuleCost, count_model, format_costs
 from tests import runs
-from tests.published import OTHER_FIGURES, ROWS, Row
+from tests.published import OTHER_FIGURES, Row, all_rows
 
 
 @cache
@@ -23,7 +24,7 @@ def costs_of(config: str) -> dict[str, ModuleCost]:
     return {cost.name: cost for cost in count_config(load_config(config))}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.config)
+@pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.config)
 def test_a_recipe_has_the_published_parameters_and_flops(row: Row) -> None:
     assert published_hw(load_config(row.config)) == row.input_hw
     total = costs_of(row.config)[""]
@@ -145,6 +146,18 @@ def test_the_hosts_own_swin_counts_as_ours_does() -> None:
     ours = costs_of(runs.MASK_RCNN)[""]
     assert total.parameters == ours.parameters
     assert total.macs == pytest.approx(ours.macs, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["PVT", "SwinTransformer"])
+def test_resizing_a_position_embedding_costs_nothing_that_is_counted(kind: str) -> None:
+    with torch.device("meta"):
+        resizing, fitting = Model(nn.Identity()), Model(nn.Identity())
+        options = {"use_abs_pos_embed": True} if kind == "SwinTransformer" else {}
+        resizing.backbone = getattr(swin_dense, kind)("tiny", **options)
+        fitting.backbone = getattr(swin_dense, kind)("tiny", pretrain_img_size=256)
+    for image_hw in ((256, 256), (128, 160)):
+        costs = [count_model(model, image_hw)[0] for model in (resizing, fitting)]
+        assert costs[0].macs == costs[1].macs > 0
 
 
 def test_what_cannot_be_counted_is_named() -> None:

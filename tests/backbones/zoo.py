@@ -1,0 +1,161 @@
+"""Every backbone of the package in a small size, for the tests that all of them must pass.
+
+To join: an entry in ``ZOO``, then ``python -m tests.backbones.zoo NAME`` writes the parameter names
+to ``names/NAME.txt``. Compare that file with the official code's names before you commit it; from
+then on the names are frozen.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import swin_dense
+
+NAMES = Path(__file__).with_name("names")
+
+
+def rounded_up(side_px: int, stride: int) -> int:
+    """Cells along a side where the backbone pads."""
+    return -(-side_px // stride)
+
+
+def rounded_down(side_px: int, stride: int) -> int:
+    """Cells along a side where the backbone crops."""
+    return side_px // stride
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the contract test has to know of a backbone.
+
+    Attributes:
+        options: of a small model; with several blocks where blocks differ.
+        frozen: for some values of ``frozen_stages`` the beginnings of the names that freeze.
+        bad: options that are a mistake, and words that the error must have.
+        sizes: height and width in pixels of images to try, ragged and smallest among them.
+        cells: cells of a map along a side, from pixels and stride.
+        subset: ``out_indices`` for the test of a choice of maps; None where there is no choice.
+        unused: beginnings of names that rightly get no gradient.
+        awake: prepares fresh weights under which every part of the model counts.
+        kind: the class, where one has several entries; else it is the entry's name.
+    """
+
+    options: Mapping[str, Any]
+    frozen: Mapping[int, tuple[str, ...]]
+    bad: Sequence[tuple[Mapping[str, Any], Sequence[str]]]
+    sizes: Sequence[tuple[int, int]] = ((64, 96), (97, 130), (33, 71), (4, 4))
+    cells: Callable[[int, int], int] = rounded_up
+    subset: tuple[int, ...] | None = (1, 3)
+    unused: tuple[str, ...] = ()
+    awake: Callable[[nn.Module], object] = field(default=lambda model: None)
+    kind: str | None = None
+
+
+def _awake_post_norms(model: nn.Module) -> None:
+    """As they start, every block of Swin V2 is the identity."""
+    for name, parameter in model.named_parameters():
+        if ".norm1." in name or ".norm2." in name:
+            nn.init.normal_(parameter, 0.5, 0.2)
+
+
+_SWIN_FROZEN = {
+    0: ("patch_embed.", "absolute_pos_embed"),
+    2: ("patch_embed.", "absolute_pos_embed", "layers.0.", "layers.1.", "norm0.", "norm1."),
+    4: ("patch_embed.", "absolute_pos_embed", "layers.", "norm"),
+}
+_SWIN_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(arch="tyni"), ["tyni", "did you mean 'tiny'", "small"]),
+    (dict(num_heads=(5, 2, 4, 8)), ["16 channels", "num_heads[0]=5"]),
+    (dict(num_heads=(1, 2)), ["4 stages", "(1, 2)"]),
+    (dict(strides=(4, 2, 2, 1)), ["(4, 2, 2, 1)", "(4, 2, 2, 2)"]),
+    (dict(out_indices=(0, 4)), ["(0, 4)", "0 to 3"]),
+]
+_SWIN = dict(embed_dims=16, depths=(2, 2, 1, 1), num_heads=(1, 2, 4, 8), use_abs_pos_embed=True)
+
+_PVT_SIZES = ((64, 96), (97, 130), (33, 71), (32, 32))
+_PVT_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(num_heads=(1, 2)), ["num_layers=(2, 1, 1, 2) for 4 stages", "num_heads=(1, 2)"]),
+    (dict(sr_ratios=(8, 4, 2, 0)), ["sr_ratios=(8, 4, 2, 0)", "at least 1"]),
+    (dict(out_indices=(2, 1)), ["(2, 1)", "ascending"]),
+]
+_PVT_V2_FROZEN = {
+    0: ("patch_embed1.",),
+    2: tuple(f"{part}{stage}." for part in ("patch_embed", "block", "norm") for stage in (1, 2)),
+}
+
+ZOO: dict[str, Entry] = {
+    "PVT": Entry(
+        options=dict(embed_dims=8, num_layers=(2, 1, 1, 2), pretrain_img_size=64),
+        frozen={
+            0: ("patch_embed1.", "pos_embed1"),
+            1: ("patch_embed1.", "pos_embed1", "block1."),
+            4: ("patch_embed", "pos_embed", "block"),
+        },
+        bad=[*_PVT_BAD, (dict(arch="tyni"), ["tyni", "did you mean 'tiny'"])],
+        sizes=_PVT_SIZES,
+        cells=rounded_down,
+    ),
+    "PVTv2": Entry(
+        options=dict(embed_dims=8, num_layers=(2, 1, 1, 2)),
+        frozen=_PVT_V2_FROZEN,
+        bad=[*_PVT_BAD, (dict(arch="b6"), ["'b6'", "b0, b1"])],
+        sizes=(*_PVT_SIZES, (29, 29)),
+    ),
+    "PVTv2Linear": Entry(
+        options=dict(arch="b2_li", embed_dims=8, num_layers=(2, 1, 1, 2)),
+        frozen=_PVT_V2_FROZEN,
+        bad=_PVT_BAD,
+        kind="PVTv2",
+    ),
+    "SwinTransformer": Entry(
+        options=dict(**_SWIN, pretrain_img_size=64, window_size=5),
+        frozen=_SWIN_FROZEN,
+        bad=_SWIN_BAD,
+    ),
+    "SwinTransformerV2": Entry(
+        options=dict(**_SWIN, pretrain_img_size=64, window_size=(5, 4, 3, 2)),
+        frozen=_SWIN_FROZEN,
+        bad=[
+            *_SWIN_BAD,
+            (dict(window_size=(8, 8)), ["window_size=(8, 8)", "4 stages"]),
+            (dict(window_size=0), ["window_size=0", "at least 1"]),
+            (dict(pretrained_window_sizes=(6, 6, 3)), ["pretrained_window_sizes=(6, 6, 3)"]),
+        ],
+        awake=_awake_post_norms,
+    ),
+}
+
+
+def class_name(name: str) -> str:
+    """Return the class that an entry is of."""
+    return ZOO[name].kind or name
+
+
+def build(name: str, **options: Any) -> Any:
+    """Return a small backbone of this name, awake, in training mode."""
+    chosen = {**ZOO[name].options, "drop_path_rate": 0.0, **options}
+    model = getattr(swin_dense, class_name(name))(**chosen)
+    ZOO[name].awake(model)
+    return model.train()
+
+
+def weighted_sum(maps: Sequence[Tensor]) -> Tensor:
+    """A scalar that weighs every cell differently, so that its gradient sees each."""
+    generator = torch.Generator().manual_seed(1)
+    total = torch.zeros(())
+    for feature in maps:
+        total = total + (feature * torch.randn(feature.shape, generator=generator)).sum()
+    return total
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:]:
+        text = "\n".join(build(chosen).state_dict()) + "\n"
+        (NAMES / f"{chosen}.txt").write_text(text)
