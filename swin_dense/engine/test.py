@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 
 from swin_dense.engine.config import host_of
+from swin_dense.engine.evaluation import evaluate_predictions
 from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
 from swin_dense.errors import UserError
 
@@ -27,6 +28,7 @@ class TestOptions:
         wait_time: seconds each window stays.
         tta: test-time augmentation as the config defines it, or flips where it does not.
         launcher: "none", "pytorch", "slurm" or "mpi".
+        from_predictions: a predictions folder to measure again, without a model.
     """
 
     __test__ = False
@@ -37,10 +39,11 @@ class TestOptions:
     wait_time: float = 2.0
     tta: bool = False
     launcher: str = "none"
+    from_predictions: str | None = None
 
 
 def test(
-    cfg: Config, checkpoint: str | Path, options: TestOptions | None = None
+    cfg: Config, checkpoint: str | Path | None, options: TestOptions | None = None
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the config's test data and return the metrics by name.
 
@@ -51,6 +54,10 @@ def test(
         UserError: the data or the checkpoint is missing, or the config does not fit an option.
     """
     options = options or TestOptions()
+    if options.from_predictions is not None:
+        return _test_again(cfg, options)
+    if checkpoint is None:
+        raise UserError("a checkpoint is needed, or --from-predictions with a predictions folder.")
     if cfg.get("test_dataloader") is None or cfg.get("test_evaluator") is None:
         raise UserError("the config needs test_dataloader and test_evaluator; it has not both.")
     if not str(checkpoint).startswith(("http://", "https://")) and not Path(checkpoint).is_file():
@@ -69,6 +76,21 @@ def test(
         metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         write_metrics(Path(runner.work_dir) / "metrics.json", metrics)
+    return metrics
+
+
+def _test_again(cfg: Config, options: TestOptions) -> dict[str, float]:
+    for flag in ("out", "show", "show_dir", "tta"):
+        if getattr(options, flag):
+            raise UserError(
+                f"--{flag.replace('_', '-')} needs a model; --from-predictions measures alone."
+            )
+    assert options.from_predictions is not None
+    metrics = evaluate_predictions(cfg, options.from_predictions)
+    Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+    write_metrics(Path(cfg.work_dir) / "metrics.json", metrics)
+    for name, value in metrics.items():
+        print(f"{name}: {value:.4f}")
     return metrics
 
 
