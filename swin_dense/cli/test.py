@@ -19,7 +19,12 @@ def build_parser() -> Parser:
     """Return the parser; its flags are those of mmdet's and mmseg's own tools."""
     parser = Parser(prog="test.py", description="Evaluate a checkpoint: COCO mAP or mIoU.")
     add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="a checkpoint's path or URL")
+    parser.add_argument("checkpoint", nargs="?", help="a checkpoint's path or URL")
+    parser.add_argument(
+        "--from-predictions",
+        metavar="DIR",
+        help="measure a predictions folder again, without a model",
+    )
     parser.add_argument(
         "--work-dir", help="folder for metrics.json and logs (work_dirs/<config's name>)"
     )
@@ -73,6 +78,7 @@ def _main(argv: Sequence[str]) -> int:
         launcher=args.launcher,
         report=not args.no_report,
         save_thresholds=args.save_thresholds,
+        from_predictions=args.from_predictions,
     )
     test(cfg, args.checkpoint, options)
     print(f"done: metrics.json is in {cfg.work_dir}")

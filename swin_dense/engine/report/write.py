@@ -47,14 +47,16 @@ TEXTS = {
 
 def write_report(
     work_dir: str | Path,
+    predictions: str | Path | None = None,
     *,
     metrics: Mapping[str, float] | None = None,
     previous: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write ``report.html`` into a work dir that has predictions; return its path.
+    """Write ``report.html`` into a work dir; return its path.
 
     Args:
-        work_dir: with ``predictions/``.
+        work_dir: where the report goes.
+        predictions: a folder of them; the work dir's own where it is None.
         metrics: of this evaluation; worked out from the predictions where they lack.
         previous: of the last one, to compare with.
 
@@ -62,7 +64,7 @@ def write_report(
         UserError: there are no predictions, or annotations are gone.
     """
     work_dir = Path(work_dir)
-    run = read_run(work_dir)
+    run = read_run(work_dir if predictions is None else predictions)
     folder = work_dir / "report_files"
     made = _detection if run.task == "detection" else _segmentation
     data = made(run, folder, metrics or {}, previous or {})

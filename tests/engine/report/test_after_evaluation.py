@@ -12,6 +12,7 @@ import torch
 
 from swin_dense.cli.test import build_parser
 from swin_dense.engine.test import TestOptions, _leave
+from swin_dense.errors import UserError
 from tests.engine.report.saved import sample, save_detection
 
 
@@ -28,9 +29,10 @@ def tile(work_dir: Path) -> dict[str, Any]:
 
 
 def test_the_second_report_compares_with_the_first(work_dir: Path) -> None:
-    _leave(work_dir, {"coco/bbox_mAP": 0.25}, "a.pth", TestOptions())
+    folder = work_dir / "predictions"
+    _leave(work_dir, {"coco/bbox_mAP": 0.25}, "a.pth", TestOptions(), folder)
     assert tile(work_dir)["previous"] is None
-    _leave(work_dir, {"coco/bbox_mAP": 0.5}, "a.pth", TestOptions())
+    _leave(work_dir, {"coco/bbox_mAP": 0.5}, "a.pth", TestOptions(), folder)
     assert (tile(work_dir)["previous"], tile(work_dir)["value"]) == (25, 50)
     assert json.loads((work_dir / "metrics.json").read_text()) == {"coco/bbox_mAP": 0.5}
 
@@ -38,9 +40,12 @@ def test_the_second_report_compares_with_the_first(work_dir: Path) -> None:
 def test_without_predictions_the_figures_are_kept_and_the_reason_is_told(
     tmp_path: Path, capsys: Any
 ) -> None:
-    _leave(tmp_path, {"mIoU": 40.0}, "a.pth", TestOptions())
+    _leave(tmp_path, {"mIoU": 40.0}, "a.pth", TestOptions(), None)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"mIoU": 40.0}
-    assert "note: no report was written: no predictions at" in capsys.readouterr().err
+    assert (
+        "note: no report was written: the config's metric keeps no predictions"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "report_files").exists()
 
 
@@ -49,8 +54,10 @@ def test_flags_skip_the_report_and_keep_thresholds(work_dir: Path, tmp_path: Pat
     assert (args.no_report, args.save_thresholds) == (True, True)
     torch.save(dict(state_dict={}, meta={}), tmp_path / "a.pth")
     options = TestOptions(report=False, save_thresholds=True)
-    _leave(work_dir, {}, tmp_path / "a.pth", options)
+    _leave(work_dir, {}, tmp_path / "a.pth", options, work_dir / "predictions")
     assert not (work_dir / "report.html").exists()
     kept = torch.load(tmp_path / "a.pth", weights_only=True)["meta"]["score_thresholds"]
     assert 0 < kept["overall"] < 1
     assert len(kept["per_class"]) == 5
+    with pytest.raises(UserError, match="--save-thresholds: the config's metric keeps no"):
+        _leave(work_dir, {}, tmp_path / "a.pth", options, None)
