@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 COMPAT := .venv-compat
 
-.PHONY: help setup demo test test-all bench compat check format clean
+.PHONY: help setup browser demo test test-all bench compat check format clean
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -23,10 +23,17 @@ setup: $(STAMP)  ## make .venv with the pinned set
 demo: $(STAMP)  ## train, evaluate and look, on generated sample data (5 minutes on two cores)
 	@$(BIN)/python tools/demo.py
 
-test: $(STAMP)  ## every test but the slow ones
+browser:  ## Chromium, for the tests of the report; with apt-get, where that is allowed
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "installing Chromium" && \
+	    { apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 || \
+	      { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1; }; } || \
+	  echo "no Chromium, and none could be installed: the tests of the report in a browser are skipped"
+
+test: $(STAMP) browser  ## every test but the slow ones
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow"
 
-test-all: $(STAMP)  ## every test
+test-all: $(STAMP) browser  ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 bench: $(STAMP)  ## time the CPU's fast paths against their peers (15 minutes; keep the machine quiet)

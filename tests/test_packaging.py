@@ -27,6 +27,10 @@ def test_an_installed_package_finds_its_configs_far_from_the_checkout(tmp_path: 
     assert done.returncode == 0, done.stderr
     shipped = {path.relative_to(target / "swin_dense") for path in target.rglob("configs/**/*.py")}
     assert shipped == {path.relative_to(ROOT) for path in ROOT.glob("configs/**/*.py")}
+    parts = Path("swin_dense/visualization/report")
+    for kind in ("*.html", "*.css", "*.js"):  # what the report is made of travels along
+        shipped_parts = {path.name for path in (target / parts).glob(kind)}
+        assert shipped_parts == {path.name for path in (ROOT / parts).glob(kind)} != set()
     name = "mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py"
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r}); "

@@ -18,6 +18,7 @@ from swin_dense.checkpoints.heads import class_names
 from swin_dense.errors import UserError
 from swin_dense.version import __version__
 
+_KEPT = ("epoch", "iter", "experiment_name", "score_thresholds")
 NORMALISATION_KEYS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr")
 
 
@@ -68,7 +69,7 @@ def slim(
             "normalisation": normalisation(text),
             "weights_sha256": weights_sha256(weights),
             "swin_dense_version": __version__,
-            **{key: meta[key] for key in ("epoch", "iter", "experiment_name") if key in meta},
+            **{key: meta[key] for key in _KEPT if key in meta},
         },
     }
 

@@ -9,6 +9,8 @@ from importlib import import_module
 COMMANDS = {
     "train": "train a model",
     "test": "evaluate a checkpoint",
+    "compare": "compare two evaluated runs",
+    "analyze_logs": "plot curves of runs, print their speed",
     "visualize": "look at a data set, or at predictions",
     "print_config": "print a config, whole",
     "publish_model": "make a run's checkpoint small and self-describing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from swin_dense.cli.common import (
     Parser,
@@ -18,7 +19,12 @@ def build_parser() -> Parser:
     """Return the parser; its flags are those of mmdet's and mmseg's own tools."""
     parser = Parser(prog="test.py", description="Evaluate a checkpoint: COCO mAP or mIoU.")
     add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="a checkpoint's path or URL")
+    parser.add_argument("checkpoint", nargs="?", help="a checkpoint's path or URL")
+    parser.add_argument(
+        "--from-predictions",
+        metavar="DIR",
+        help="measure a predictions folder again, without a model",
+    )
     parser.add_argument(
         "--work-dir", help="folder for metrics.json and logs (work_dirs/<config's name>)"
     )
@@ -31,6 +37,14 @@ def build_parser() -> Parser:
         "--wait-time", type=float, default=2.0, metavar="S", help="seconds a window stays"
     )
     parser.add_argument("--tta", "--aug-test", action="store_true", help="test-time augmentation")
+    parser.add_argument(
+        "--no-report", action="store_true", help="skip report.html and the pictures beside it"
+    )
+    parser.add_argument(
+        "--save-thresholds",
+        action="store_true",
+        help="keep the score thresholds with the best F1 in the checkpoint",
+    )
     parser.add_argument(
         "--eval", nargs="+", metavar="METRIC", help="older flag: the config decides now"
     )
@@ -62,7 +76,12 @@ def _main(argv: Sequence[str]) -> int:
         wait_time=args.wait_time,
         tta=args.tta,
         launcher=args.launcher,
+        report=not args.no_report,
+        save_thresholds=args.save_thresholds,
+        from_predictions=args.from_predictions,
     )
     test(cfg, args.checkpoint, options)
     print(f"done: metrics.json is in {cfg.work_dir}")
+    if not args.no_report and (Path(cfg.work_dir) / "report.html").is_file():
+        print(f"report: {Path(cfg.work_dir) / 'report.html'}")
     return 0

@@ -45,7 +45,13 @@ def build_parser() -> Parser:
     predict.add_argument("images", nargs="+", help="files, folders or patterns such as 'a/*.jpg'")
     predict.add_argument("--out-dir", metavar="DIR", help="work_dirs/<config's name>/predictions")
     predict.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="S", help="the least score drawn (0.3)"
+        "--score-thr",
+        type=float,
+        metavar="S",
+        help="the least score drawn (the checkpoint's own for each class, or 0.3)",
+    )
+    predict.add_argument(
+        "--original", action="store_true", help="beside each, the photograph as it is"
     )
     predict.add_argument("--device", help="such as cpu or cuda:0; the machine's best by default")
     return parser
@@ -89,12 +95,12 @@ def _dataset(args: Namespace) -> int:
 
 
 def _predict(args: Namespace) -> int:
-    if not 0.0 <= args.score_thr <= 1.0:
+    if args.score_thr is not None and not 0.0 <= args.score_thr <= 1.0:
         raise UserError(f"--score-thr {args.score_thr}: expected 0 to 1.")
     paths = find_images(args.images)
     from swin_dense.engine.config import load_config
     from swin_dense.inference.predictor import Predictor
-    from swin_dense.visualization.draw import save_png
+    from swin_dense.visualization.draw import save_png, side_by_side
     from swin_dense.visualization.images import read_image
 
     cfg = load_config(args.config, args.cfg_options)
@@ -108,7 +114,10 @@ def _predict(args: Namespace) -> int:
             photo = read_image(path)
             if photo.shape[:2] != prediction.image_hw:  # a loader that leaves photographs unturned
                 photo = read_image(path, apply_orientation=False)
-            save_png(out_dir / name, prediction.draw(photo, score_threshold=args.score_thr))
+            picture = prediction.draw(photo, score_threshold=args.score_thr)
+            if args.original:
+                picture = side_by_side([photo, picture], ["photograph", "prediction"])
+            save_png(out_dir / name, picture)
         except UserError as error:
             if len(paths) == 1:
                 raise

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,6 +27,7 @@ from swin_dense.checkpoints.read import read_checkpoint
 from swin_dense.engine.browse import type_name
 from swin_dense.engine.config import host_of, leaf_datasets, load_config
 from swin_dense.errors import UserError
+from swin_dense.evaluation.analysis.thresholds import META_KEY
 from swin_dense.host.repairs import repair_hosts
 from swin_dense.visualization.draw import draw_instances, draw_semantic
 from swin_dense.visualization.images import RgbImage, as_rgb
@@ -43,6 +44,9 @@ _SIZE_MISMATCH = re.compile(
 )
 _SHOWN = 4
 
+DEFAULT_SCORE = 0.3
+"""The least score that counts where neither the caller nor the checkpoint names one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -56,6 +60,8 @@ class Prediction:
         labels: (N,) int64 class indices; None from a segmenter.
         masks: (N, H, W) bool; None where the model gives no masks.
         label_map: (H, W) int32 class indices; None from a detector.
+        least_scores: (classes,) the score that a detection of each class needs, where the
+            checkpoint has thresholds that were chosen on test data; else None.
     """
 
     image_hw: tuple[int, int]
@@ -65,11 +71,30 @@ class Prediction:
     labels: NDArray[np.int64] | None = None
     masks: NDArray[np.bool_] | None = None
     label_map: NDArray[np.int32] | None = None
+    least_scores: NDArray[np.float32] | None = None
 
-    def draw(self, image: NDArray[np.generic], *, score_threshold: float = 0.3) -> RgbImage:
+    def confident(self, score_threshold: float | None = None) -> NDArray[np.bool_]:
+        """Return which detections count, (N,): those that reach the threshold.
+
+        Args:
+            score_threshold: one for all classes; where it is None, the checkpoint's own for each
+                class, or 0.3 where it has none.
+        """
+        assert self.scores is not None
+        assert self.labels is not None
+        if score_threshold is None and self.least_scores is not None:
+            return np.asarray(self.scores >= self.least_scores[self.labels], np.bool_)
+        least = DEFAULT_SCORE if score_threshold is None else score_threshold
+        return np.asarray(self.scores >= least, np.bool_)
+
+    def draw(self, image: NDArray[np.generic], *, score_threshold: float | None = None) -> RgbImage:
         """Return the prediction drawn on its photograph, (H, W, 3) uint8 RGB.
 
         A small photograph comes back enlarged, see :mod:`swin_dense.visualization.draw`.
+
+        Args:
+            image: the photograph.
+            score_threshold: as :meth:`confident` takes it.
 
         Raises:
             UserError: ``image`` is of another size than the one predicted on.
@@ -83,15 +108,17 @@ class Prediction:
         if self.label_map is not None:
             return draw_semantic(photo, self.label_map, class_names=self.class_names)
         assert self.boxes_xyxy is not None
+        assert self.scores is not None
         assert self.labels is not None
+        kept = self.confident(score_threshold)
         return draw_instances(
             photo,
-            boxes_xyxy=self.boxes_xyxy,
-            labels=self.labels,
-            scores=self.scores,
-            masks=self.masks,
+            boxes_xyxy=self.boxes_xyxy[kept],
+            labels=self.labels[kept],
+            scores=self.scores[kept],
+            masks=None if self.masks is None else self.masks[kept],
             class_names=self.class_names,
-            score_threshold=score_threshold,
+            score_threshold=0.0,
         )
 
 
@@ -113,6 +140,8 @@ class Predictor:
     Attributes:
         model: the network, in evaluation mode.
         class_names: from the checkpoint where it tells, else from the config's data set.
+        least_scores: (classes,) from the checkpoint, see ``tools/test.py --save-thresholds``; None
+            where it has none.
 
     Raises:
         UserError: no such config or checkpoint, or one that does not fit the other.
@@ -149,6 +178,7 @@ class Predictor:
             _load_weights(model, content, checkpoint)
             names = _names_in_checkpoint(content) or names
         self.class_names: tuple[str, ...] = tuple(names or ())
+        self.least_scores = _least_scores(content or {}, self.class_names)
         self.model: Any = _to_device(model, device).eval()
 
     @overload
@@ -189,7 +219,7 @@ class Predictor:
         batch = {key: [value] for key, value in data.items()}
         with torch.no_grad():
             result = self.model.test_step(batch)[0]
-        return _to_prediction(result, self.class_names)
+        return replace(_to_prediction(result, self.class_names), least_scores=self.least_scores)
 
 
 @contextmanager
@@ -253,6 +283,16 @@ def _names_in_checkpoint(content: Mapping[str, Any]) -> Sequence[str] | None:
     meta = content.get("meta") or {}
     dataset = {str(key).lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
     return _as_names(dataset.get("classes") or meta.get("CLASSES"))
+
+
+def _least_scores(
+    content: Mapping[str, Any], class_names: Sequence[str]
+) -> NDArray[np.float32] | None:
+    kept = (content.get("meta") or {}).get(META_KEY)
+    if not kept:
+        return None
+    own = kept["per_class"]
+    return np.array([own.get(name, kept["overall"]) for name in class_names], np.float32)
 
 
 def _as_names(named: Any) -> Sequence[str] | None:

@@ -73,23 +73,9 @@ def read_scalars(path: str | Path) -> dict[str, Curve]:
         UserError: no such file, or a line that is no JSON object.
     """
     file = find_scalars(path)
-    lines = file.read_text(encoding="utf-8").splitlines()
     points: dict[str, list[tuple[float, float]]] = {}
     last_step = 0.0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError(f"a {type(entry).__name__}")
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise UserError(
-                f"{file}, line {number}: got {line[:60]!r} ({error}); expected one JSON object a "
-                "line, as mmengine's LocalVisBackend writes it."
-            ) from error
+    for entry in _entries(file):
         step = float(entry.get("iter") or entry.get("step") or last_step)
         trains = any(_LOSS.search(name) or _RATE.search(name) for name in entry)
         if trains:
@@ -149,6 +135,105 @@ def plot_curves(
     return _save(figure, Path(os.path.expanduser(path)), dpi)
 
 
+@dataclass(frozen=True)
+class IterationTimes:
+    """How long iterations took, from the values that a run logged.
+
+    Attributes:
+        mean: seconds.
+        median: seconds.
+        slowest: seconds.
+        slowest_at: the iteration that logged it.
+        count: how many values there are; each may stand for several iterations.
+        epochs: mean seconds by epoch, where the run counts epochs.
+    """
+
+    mean: float
+    median: float
+    slowest: float
+    slowest_at: int
+    count: int
+    epochs: Mapping[int, float]
+
+
+def iteration_times(path: str | Path, *, drop_first: bool = True) -> IterationTimes:
+    """Return the time of a run's training iterations.
+
+    Args:
+        path: as :func:`find_scalars` takes it.
+        drop_first: leave out each epoch's first value (the run's first, where it counts no
+            epochs), which warming up makes slow.
+
+    Raises:
+        UserError: no such file, or no training iteration in it logged its time.
+    """
+    file = find_scalars(path)
+    found: dict[int, list[tuple[int, float]]] = {}
+    for entry in _entries(file):
+        trains = any(_LOSS.search(name) or _RATE.search(name) for name in entry)
+        if trains and "time" in entry:
+            step = int(entry.get("iter") or entry.get("step") or 0)
+            found.setdefault(int(entry.get("epoch", 0)), []).append((step, float(entry["time"])))
+    if not found:
+        raise UserError(f"{file} has no time of a training iteration; expected a training's log.")
+    kept = {
+        epoch: values[1:] if drop_first and len(values) > 1 else values
+        for epoch, values in found.items()
+    }
+    every = [value for values in kept.values() for value in values]
+    seconds = np.array([value for _, value in every])
+    return IterationTimes(
+        mean=float(seconds.mean()),
+        median=float(np.median(seconds)),
+        slowest=float(seconds.max()),
+        slowest_at=every[int(seconds.argmax())][0],
+        count=len(every),
+        epochs={
+            epoch: float(np.mean([value for _, value in values]))
+            for epoch, values in kept.items()
+            if epoch
+        },
+    )
+
+
+def plot_together(
+    curves: Mapping[str, Curve],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    dpi: int = 110,
+) -> Path:
+    """Plot curves in one panel, of one run or of several; return the picture's path.
+
+    Args:
+        curves: by the name to show.
+        path: the picture, ``.png``, ``.svg`` or ``.pdf``.
+        title: above the panel.
+        dpi: dots per inch of a PNG; the panel is 8 by 4.8 inches.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for index, (name, curve) in enumerate(curves.items()):
+        color = tuple(0.85 * channel / 255 for channel in class_color(index))
+        marker = "o" if len(curve.steps) <= 30 else None
+        axis.plot(curve.steps, curve.values, color=color, marker=marker, markersize=3, label=name)
+    axis.set_xlabel("iteration")
+    axis.grid(True, color="0.9")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=8, framealpha=0.85)
+    if title:
+        axis.set_title(title)
+    return _save(figure, Path(os.path.expanduser(path)), dpi)
+
+
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return the mean of the last ``window`` finite values at each point, (P,) to (P,)."""
     finite = np.isfinite(values)
@@ -157,6 +242,27 @@ def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64
     sums[window:] = sums[window:] - sums[:-window].copy()
     counts[window:] = counts[window:] - counts[:-window].copy()
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError(f"a {type(entry).__name__}")
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise UserError(
+                f"{file}, line {number}: got {line[:60]!r} ({error}); expected one JSON object a "
+                "line, as mmengine's LocalVisBackend writes it."
+            ) from error
+        entries.append(entry)
+    return entries
 
 
 def _kind_of(name: str) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from swin_dense.cli.visualize import distinct_names, find_images, main, spread, track
 from swin_dense.engine.browse import DatasetBrowser, annotations_first
@@ -147,6 +149,45 @@ def test_predict_draws_files_folders_and_patterns(
     drawn = read_image(out / f"{photos[0].stem}.png")
     assert drawn.shape == read_image(photos[0]).shape
     assert (drawn != read_image(photos[0])).any(axis=2).mean() > 0.05
+
+
+def test_predict_draws_every_kind_of_photograph_at_its_size_and_turned_as_it_shows(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    rgb = cv2.resize(rng.integers(0, 256, (8, 12, 3), np.uint8), (480, 320))
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    Image.fromarray(rgb).save(folder / "rgb.png")
+    Image.fromarray(rgb[..., 0]).save(folder / "gray.png")
+    Image.fromarray(np.dstack([rgb, np.full((320, 480), 90, np.uint8)])).save(folder / "alpha.png")
+    cv2.imwrite(str(folder / "deep.png"), rgb[..., 0].astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "deep_rgb.tif"), rgb[..., ::-1].astype(np.uint16) * 257)
+    turned = Image.fromarray(rgb)
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned a quarter to the right
+    turned.save(folder / "turned.jpg", exif=exif, quality=98)
+    config = _dump(small_segmenter(), tmp_path)
+    checkpoint = save_checkpoint(Predictor(small_segmenter(), device="cpu"), tmp_path / "a.pth")
+    out = tmp_path / "out"
+    arguments = [config, str(checkpoint), str(folder), "--original", "--out-dir", str(out)]
+    assert main(["predict", *arguments, "--device", "cpu"]) == 0
+    shown = {path.stem: read_image(path) for path in out.iterdir()}
+    assert set(shown) == {"rgb", "gray", "alpha", "deep", "deep_rgb", "turned"}
+    flat = {name: picture.shape for name, picture in shown.items() if name != "turned"}
+    assert len(set(flat.values())) == 1
+    bare = {  # the left picture is the photograph, below its title
+        name: picture[-320:, :480].astype(int) for name, picture in shown.items() if name in flat
+    }
+    assert np.abs(bare["rgb"] - rgb).max() == 0
+    assert np.abs(bare["deep_rgb"] - rgb).max() <= 1
+    assert np.abs(bare["gray"] - rgb[..., :1]).max() == 0
+    assert np.abs(bare["deep"] - rgb[..., :1]).max() <= 1
+    assert np.abs(bare["alpha"] - (rgb * (90 / 255) + 255 * (165 / 255))).max() <= 2
+    upright = np.rot90(rgb, -1).astype(int)
+    assert np.abs(shown["turned"][-480:, :320] - upright).mean() < 4
+    right = shown["rgb"][-320:, -480:].astype(int)
+    assert np.abs(right - rgb).mean() > 10  # the prediction is drawn on it
 
 
 def test_one_broken_image_among_others_is_named_and_the_others_are_drawn(

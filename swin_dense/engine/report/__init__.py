@@ -1,0 +1,1 @@
+"""From saved predictions to the report of a run, and of two."""

@@ -1,0 +1,1 @@
+"""What saved predictions tell without the model: curves, thresholds, errors and their cost."""

@@ -1,0 +1,1 @@
+"""The HTML report: the page, its scripts, and the pictures beside it."""
