@@ -101,7 +101,8 @@ def by_hotcoco(
         evaluation.params.use_cats = question.use_categories
         evaluation.evaluate()
         evaluation.accumulate()
-        return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+        found_at: Any = evaluation.eval
+        return np.asarray(found_at["precision"]), np.asarray(found_at["recall"])
 
 
 BACKENDS: dict[str, Callable[[Mapping[str, Any], Sequence[Result], Question], Answer]] = {
