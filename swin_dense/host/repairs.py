@@ -35,7 +35,7 @@ def _load_checkpoints_safely() -> None:
         """Stand in for ``getattr``, by which a HistoryBuffer's pickle names its own methods."""
         if owner is not HistoryBuffer or name not in ("mean", "max", "min", "current"):
             raise UserError(
-                f"the checkpoint asks for attribute {name!r} of {owner!r}, which no mmengine "
+                f"the checkpoint calls getattr for {name!r} of {owner!r}, which no mmengine "
                 "checkpoint needs; it was refused, since unpickling it could run code."
             )
         return getattr(owner, name)
