@@ -19,8 +19,8 @@ _FLIP_KEYS = ("flip", "flip_direction")
 def augment(cfg: Config, *, segments: bool) -> None:
     """Give ``cfg`` test-time augmentation, in place.
 
-    ``tta_pipeline`` in the config is taken as it is. Without one the test pipeline is shown in every
-    scale of ``tta_scales`` (factors of its own size; ``[1.0]`` by default), plain and, unless
+    ``tta_pipeline`` in the config is taken as it is. Without one the test pipeline is shown in
+    every scale of ``tta_scales`` (factors of its own size; ``[1.0]`` by default), plain and, unless
     ``tta_flip`` is False, mirrored. ``tta_model`` is taken too, but for the hosts' two, which ours
     replace.
 

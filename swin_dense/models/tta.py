@@ -1,7 +1,7 @@
 """Test-time augmentation: one prediction from several views of a photograph.
 
-A view is the photograph scaled, flipped, or both. Boxes follow the usual recipe: those of every view
-in the photograph's frame, then NMS by class. Masks follow detectron2's ``GeneralizedRCNNWithTTA``:
+A view is the photograph scaled, flipped, or both. Boxes follow the usual recipe: those of every
+view in the photograph's frame, then NMS by class. Masks follow detectron2's ``GeneralizedRCNNWithTTA``:
 the mask head looks at the merged boxes in every view, and its probabilities are averaged.
 Letters: V views; B images; N boxes; K classes; H, W the photograph.
 """
@@ -112,7 +112,7 @@ class DetectorTTA(_TTA):
     """Merges boxes by NMS within each class, then predicts masks on the merged boxes.
 
     The model's own ``test_cfg`` says the IoU threshold and how many are kept. A model with soft-NMS
-    applies it in each view; views are merged by plain NMS, since a second decay would change scores.
+    applies it in each view; views are merged by plain NMS, since a second decay would lower scores.
 
     Args:
         module: config of a detector, or a built one: two-stage, with masks or without, cascades

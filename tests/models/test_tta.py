@@ -58,9 +58,11 @@ def build(cfg: Any, host: str) -> Any:
     for norm in (cfg.get("decode_head"), cfg.get("auxiliary_head")):
         if norm is not None:
             norm.norm_cfg = dict(type="BN")
-    for group in [(cfg.get("test_cfg") or {}).get("rcnn"), cfg.get("test_cfg")]:
-        if group is not None and "score_thr" in group:
-            group.score_thr = 0.0
+    test_cfg = cfg.get("test_cfg") or {}
+    for group in (test_cfg, test_cfg.get("rpn"), test_cfg.get("rcnn")):  # few, of any score
+        few = dict(score_thr=0.0, max_per_img=20, nms_pre=30)
+        for key in set(few) & set(group or ()):
+            group[key] = few[key]
     with DefaultScope.overwrite_default_scope(host):
         model = MODELS.build(cfg).double().eval()
         model.backbone.register_forward_pre_hook(lambda module, args: (args[0].double(),))
@@ -191,10 +193,11 @@ def test_a_view_counts_as_much_as_another_in_the_average() -> None:
 
 def test_what_cannot_be_merged_is_refused_by_name() -> None:
     model = detector()
+    data = batch(photograph(), [None], "mmdet")
+    data["data_samples"][0][0].set_metainfo(dict(flip=True, flip_direction="sideways"))
+    tta = DetectorTTA(model)
     with pytest.raises(UserError, match="'sideways'"):
-        data = batch(photograph(), [None], "mmdet")
-        data["data_samples"][0][0].set_metainfo(dict(flip=True, flip_direction="sideways"))
-        DetectorTTA(model).test_step(data)
+        tta.test_step(data)
     bare = deepcopy(model)
     bare.roi_head.test_cfg.pop("nms")
     with pytest.raises(UserError, match="MaskRCNN has no NMS"):
