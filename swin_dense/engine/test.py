@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from swin_dense.engine.evaluation import PREDICTIONS, evaluate_predictions
 from swin_dense.engine.report.write import write_report
 from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
 from swin_dense.engine.thresholds import check_can_save, save_thresholds
+from swin_dense.engine.tta import augment
 from swin_dense.errors import UserError
 from swin_dense.evaluation.predictions import INDEX
 
@@ -34,7 +34,7 @@ class TestOptions:
         show: open a window for each picture; needs a screen.
         show_dir: folder for pictures of the predictions.
         wait_time: seconds each window stays.
-        tta: test-time augmentation as the config defines it, or flips where it does not.
+        tta: test-time augmentation, see :func:`swin_dense.engine.tta.augment`.
         launcher: "none", "pytorch", "slurm" or "mpi".
         report: write ``report.html`` and the pictures beside it.
         save_thresholds: keep the score thresholds with the best F1 in the checkpoint.
@@ -82,7 +82,7 @@ def test(
     if options.show or options.show_dir:
         _draw(cfg, options, segments=segments)
     if options.tta:
-        _augment(cfg, segments=segments)
+        augment(cfg, segments=segments)
     if options.out is not None:
         _save_predictions(cfg, options.out, segments=segments)
     index = Path(cfg.work_dir) / PREDICTIONS / INDEX
@@ -191,36 +191,3 @@ def _save_predictions(cfg: Config, out: str, *, segments: bool) -> None:
         )
     dump = ConfigDict(type="DumpDetResults", out_file_path=out)
     cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
-
-
-def _augment(cfg: Config, *, segments: bool) -> None:
-    if segments and ("tta_model" not in cfg or "tta_pipeline" not in cfg):
-        raise UserError(
-            "--tta needs tta_model and tta_pipeline in the config; see configs/_base_/."
-        )
-    if "tta_model" not in cfg:
-        nms = dict(type="nms", iou_threshold=0.5)
-        cfg.tta_model = ConfigDict(type="DetTTAModel", tta_cfg=dict(nms=nms, max_per_img=100))
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
-    if "tta_pipeline" not in cfg:
-        cfg.tta_pipeline = _flip_pipeline(dataset.pipeline)
-    dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-
-
-def _flip_pipeline(pipeline: list[Any]) -> list[Any]:
-    """Return a detection pipeline that shows each image plain and flipped."""
-    keys = (
-        "img_id",
-        "img_path",
-        "ori_shape",
-        "img_shape",
-        "scale_factor",
-        "flip",
-        "flip_direction",
-    )
-    views = [[dict(type="RandomFlip", prob=1.0), dict(type="RandomFlip", prob=0.0)]]
-    pack = [dict(type="PackDetInputs", meta_keys=keys)]
-    return [*deepcopy(pipeline[:-1]), dict(type="TestTimeAug", transforms=[*views, pack])]
