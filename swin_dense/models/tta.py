@@ -1,8 +1,9 @@
 """Test-time augmentation: one prediction from several views of a photograph.
 
 A view is the photograph scaled, flipped, or both. Boxes follow the usual recipe: those of every
-view in the photograph's frame, then NMS by class. Masks follow detectron2's ``GeneralizedRCNNWithTTA``:
-the mask head looks at the merged boxes in every view, and its probabilities are averaged.
+view in the photograph's frame, then NMS by class. Masks follow detectron2's
+``GeneralizedRCNNWithTTA``: the mask head looks at the merged boxes in every view, and its
+probabilities are averaged.
 Letters: V views; B images; N boxes; K classes; H, W the photograph.
 """
 
@@ -207,7 +208,7 @@ class DetectorTTA(_TTA):
             shares = torch.stack(
                 [head._mask_forward(*s, levels, rois)["mask_preds"].sigmoid() for s in stages]
             ).mean(dim=0)
-            for image, share in enumerate(shares.split(counts)):
+            for image, share in enumerate(torch.split(shares, counts)):
                 direction = _flip_of(view[image])
                 upright = share if direction is None else share.flip(FLIPPED_DIMS[direction])
                 total[image] = upright if total[image] is None else total[image] + upright
