@@ -2,3 +2,4 @@
 
 from swin_dense.models import neck_plugins as neck_plugins
 from swin_dense.models import plugins as plugins
+from swin_dense.models.distillation import students as students
