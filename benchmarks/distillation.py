@@ -22,9 +22,9 @@ from common import RESULTS, setting
 from mmengine.config import Config, ConfigDict
 
 from swin_dense.data.sample import generate_sample_data
+from swin_dense.engine.config import load_config
 from swin_dense.engine.demo import SEGMENTER
 from swin_dense.engine.demo_run import _set_length
-from swin_dense.engine.config import load_config
 from swin_dense.engine.train import TrainOptions, train
 
 SEEDS = (0, 1, 2)
@@ -113,7 +113,10 @@ def _write(result: dict[str, Any]) -> None:
         "",
         "| seed | alone | with teacher | gain |",
         "|---|---|---|---|",
-        *(f"| {r['seed']} | {r['alone']:.2f} | {r['taught']:.2f} | {r['gain']:+.2f} |" for r in rows),
+        *(
+            f"| {r['seed']} | {r['alone']:.2f} | {r['taught']:.2f} | {r['gain']:+.2f} |"
+            for r in rows
+        ),
         f"| mean | {result['mean_alone']:.2f} | {result['mean_taught']:.2f} | "
         f"{result['mean_gain']:+.2f} |",
     ]

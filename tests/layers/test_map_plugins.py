@@ -1,4 +1,4 @@
-"""STN, self-attention and positions: values, gradients, ragged sizes, bfloat16, and mmdet's ResNet."""
+"""STN, self-attention, positions: values, gradients, ragged sizes, bfloat16, mmdet ResNet."""
 
 from __future__ import annotations
 

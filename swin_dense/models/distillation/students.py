@@ -131,7 +131,7 @@ def _followed_by(owner: nn.Module, name: str, then: Callable[..., Any]) -> Itera
 
 
 @MODELS.register_module()
-def DistilledSegmentor(  # noqa: N802  a config's type
+def DistilledSegmentor(
     student: dict[str, Any],
     teacher: dict[str, Any],
     teacher_checkpoint: str,
@@ -175,7 +175,7 @@ def DistilledSegmentor(  # noqa: N802  a config's type
 
 
 @MODELS.register_module()
-def DistilledDetector(  # noqa: N802  a config's type
+def DistilledDetector(
     student: dict[str, Any],
     teacher: dict[str, Any],
     teacher_checkpoint: str,
@@ -229,9 +229,7 @@ def _check_classes(student: int, teacher: int) -> None:
         )
 
 
-def _join(
-    student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, Any]
-) -> nn.Module:
+def _join(student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, Any]) -> nn.Module:
     for name in ("mean", "std"):
         own, other = (getattr(m.data_preprocessor, name, None) for m in (student, teacher))
         if (own is None) != (other is None) or (own is not None and not torch.equal(own, other)):

@@ -1,4 +1,4 @@
-"""A trained model that only gives answers: loaded strictly, in evaluation mode, without gradients."""
+"""A trained model that only gives answers: loaded strictly, frozen, in evaluation mode."""
 
 from __future__ import annotations
 
