@@ -111,5 +111,5 @@ class SelfAttention(nn.Module):
         query, key, value = parts.transpose(3, 4).unbind(1)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         # (B, heads, N, d) -> (B, C, H, W)
-        mixed = mixed.transpose(2, 3).flatten(1, 2).unflatten(2, tuple(x.shape[2:]))
+        mixed = mixed.transpose(2, 3).reshape(x.shape)
         return x + self.proj(mixed)

@@ -42,7 +42,7 @@ class _Student:
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the teacher along to the student's device."""
         self.teacher._apply(fn, recurse)
-        return super()._apply(fn, recurse)  # type: ignore[misc,no-any-return]
+        return super()._apply(fn, recurse)  # type: ignore[misc]
 
     def _mixed(self, loss: Tensor) -> Tensor:
         scaled: Tensor = (1 - self._recipe["alpha"]) * loss
@@ -84,7 +84,7 @@ class _Segmentor(_Student):
 
         head = self.decode_head  # type: ignore[attr-defined]
         with _followed_by(head, "loss_by_feat", add):
-            return super().loss(inputs, data_samples)  # type: ignore[misc,no-any-return]
+            return super().loss(inputs, data_samples)  # type: ignore[misc]
 
 
 class _Detector(_Student):
@@ -109,7 +109,7 @@ class _Detector(_Student):
 
         head = self.roi_head.bbox_head  # type: ignore[attr-defined]
         with _followed_by(head, "loss_and_target", add):
-            return super().loss(inputs, data_samples)  # type: ignore[misc,no-any-return]
+            return super().loss(inputs, data_samples)  # type: ignore[misc]
 
 
 @contextmanager
@@ -157,9 +157,10 @@ def DistilledSegmentor(
             out of its range.
     """
     recipe = _recipe(kind, alpha, tau, reduction)
-    built, frozen = MMENGINE_MODELS.build(student), build_teacher(teacher, teacher_checkpoint)
+    built: Any = MMENGINE_MODELS.build(student)
+    frozen: Any = build_teacher(teacher, teacher_checkpoint)
     for role, model in (("student", built), ("teacher", frozen)):
-        head = getattr(model, "decode_head", None)
+        head: Any = getattr(model, "decode_head", None)
         if not hasattr(head, "loss_by_feat") or isinstance(head, nn.ModuleList):
             raise UserError(
                 f"DistilledSegmentor got a {type(model).__name__} as {role}; expected an "
@@ -193,9 +194,10 @@ def DistilledDetector(
         UserError: as there; and cascades, and box heads with sigmoid classes.
     """
     recipe = _recipe(kind, alpha, tau, reduction)
-    built, frozen = MMENGINE_MODELS.build(student), build_teacher(teacher, teacher_checkpoint)
+    built: Any = MMENGINE_MODELS.build(student)
+    frozen: Any = build_teacher(teacher, teacher_checkpoint)
     for role, model in (("student", built), ("teacher", frozen)):
-        head = getattr(getattr(model, "roi_head", None), "bbox_head", None)
+        head: Any = getattr(getattr(model, "roi_head", None), "bbox_head", None)
         if not hasattr(head, "loss_and_target"):
             raise UserError(
                 f"DistilledDetector got a {type(model).__name__} as {role}; expected a two-stage "
@@ -232,7 +234,8 @@ def _check_classes(student: int, teacher: int) -> None:
 def _join(student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, Any]) -> nn.Module:
     for name in ("mean", "std"):
         own, other = (getattr(m.data_preprocessor, name, None) for m in (student, teacher))
-        if (own is None) != (other is None) or (own is not None and not torch.equal(own, other)):
+        same = own is other if own is None or other is None else torch.equal(own, other)
+        if not same:
             raise UserError(
                 f"the data_preprocessors of student and teacher differ in {name} ({own}, {other}); "
                 "expected the same, since both see the same tensor: train the teacher with it."
