@@ -3,3 +3,4 @@
 from swin_dense.models import neck_plugins as neck_plugins
 from swin_dense.models import plugins as plugins
 from swin_dense.models import tta as tta
+from swin_dense.models.distillation import students as students

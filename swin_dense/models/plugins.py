@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from swin_dense.layers.attention_plugins import PEGPosition, SelfAttention, SinePosition
 from swin_dense.layers.gates import CBAM, SE
+from swin_dense.layers.spatial_transformer import STN
 from swin_dense.registry import MODELS
 
-MODELS.register_module(module=SE)
-MODELS.register_module(module=CBAM)
+for _plugin in (SE, CBAM, STN, SelfAttention, SinePosition, PEGPosition):
+    MODELS.register_module(module=_plugin)
