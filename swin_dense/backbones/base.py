@@ -56,8 +56,8 @@ class Backbone(BaseModule):
         for name in options:
             if name not in known and not is_open:
                 raise UserError(
-                    f"{cls.__name__} has no option {name!r} (got {options[name]!r})"
-                    f"{did_you_mean(name, known)}; expected some of {', '.join(known)}."
+                    f"{cls.__name__} has no option {name!r}{did_you_mean(name, known)}: "
+                    f"got {name}={options[name]!r}; expected some of {', '.join(known)}."
                 )
         return super().__new__(cls)
 

@@ -203,7 +203,7 @@ def test_both_hosts_build_this_very_class(name: str) -> None:
 
 @every_backbone
 def test_a_misspelt_option_is_named_with_the_one_that_was_meant(name: str) -> None:
-    with pytest.raises(UserError, match=r"drop_path_ratio=0.1 \(did you mean 'drop_path_rate'"):
+    with pytest.raises(UserError, match=r"'drop_path_ratio' \(did you mean 'drop_path_rate'"):
         build(name, drop_path_ratio=0.1)
 
 
