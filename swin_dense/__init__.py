@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
+    from swin_dense.backbones.timm_backbone import TimmBackbone
     from swin_dense.checkpoints.load import load_pretrained
     from swin_dense.checkpoints.report import LoadReport
     from swin_dense.errors import UserError
@@ -35,6 +36,7 @@ __all__ = [
     "ScalableViT",
     "SwinTransformer",
     "SwinTransformerV2",
+    "TimmBackbone",
     "UserError",
     "__version__",
     "load_pretrained",
@@ -50,6 +52,7 @@ _HOME = {
     "ScalableViT": "swin_dense.backbones.scalable_vit",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
+    "TimmBackbone": "swin_dense.backbones.timm_backbone",
     "UserError": "swin_dense.errors",
     "load_pretrained": "swin_dense.checkpoints.load",
 }

@@ -43,7 +43,7 @@ class Backbone(BaseModule):
             ``init_cfg``.
     """
 
-    checkpoint_family: ClassVar[str | Family | None] = None
+    checkpoint_family: str | Family | None = None
     architectures: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]

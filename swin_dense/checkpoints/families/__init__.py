@@ -41,7 +41,7 @@ def family_of(backbone: nn.Module) -> Family | None:
     Raises:
         UserError: the class says one that is not known.
     """
-    name = getattr(type(backbone), "checkpoint_family", None)
+    name = getattr(backbone, "checkpoint_family", None)
     if name is None or isinstance(name, Family):
         return name
     if name not in MODULES:
