@@ -35,8 +35,8 @@ _OURS = ("features_only", "in_chans", "checkpoint_path", "scriptable", "exportab
 class TimmBackbone(Backbone):
     """A model of timm with ``features_only=True``; its maps leave as (B, C, H, W).
 
-    The options are those of mmseg's and mmpretrain's wrappers, and so are the names in a state dict,
-    which begin with ``timm_model.``.
+    The options are those of mmseg's and mmpretrain's wrappers, and so are the names in a state
+    dict, which begin with ``timm_model.``.
 
     Args:
         model_name: as ``timm.create_model`` takes it, such as "resnet50.a1_in1k".
@@ -84,7 +84,9 @@ class TimmBackbone(Backbone):
         timm = import_timm()
         _check_options(timm, model_name, features_only, pretrained, timm_options)
         _check_one_source(
-            pretrained=pretrained or None, checkpoint_path=checkpoint_path or None, init_cfg=init_cfg
+            pretrained=pretrained or None,
+            checkpoint_path=checkpoint_path or None,
+            init_cfg=init_cfg,
         )
         super().__init__(
             in_channels=in_channels,
@@ -185,15 +187,11 @@ class TimmBackbone(Backbone):
         if not self.pretrained:
             super().init_weights()
             return
-        has_file = any(
-            "file" in (self.timm_options.get(key) or {})
-            for key in ("pretrained_cfg", "pretrained_cfg_overlay")
-            if isinstance(self.timm_options.get(key), Mapping)
-        )
-        if os.environ.get(OFFLINE, "0") not in ("", "0") and not has_file:
+        if os.environ.get(OFFLINE, "0") not in ("", "0") and not _names_file(self.timm_options):
             raise UserError(
                 f"TimmBackbone got pretrained=True and {OFFLINE} is set, so that nothing is "
-                f"downloaded; expected weights on the disk: give checkpoint_path, or unset {OFFLINE}."
+                "downloaded; expected weights on the disk: give checkpoint_path, or unset "
+                f"{OFFLINE}."
             )
         try:
             source = self._create(pretrained=True)
@@ -208,10 +206,10 @@ class TimmBackbone(Backbone):
         self._is_init = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return one ``(B, C_i, H_i, W_i)`` map per out index; how sides are rounded is the model's.
+        """Return one ``(B, C_i, H_i, W_i)`` map per out index; the model rounds the sides its way.
 
         Raises:
-            UserError: ``images`` is not (B, in_channels, H, W), or of a size that the model refuses.
+            UserError: ``images`` is not (B, in_channels, H, W), or of a size the model refuses.
         """
         check_images(images, self.in_channels)
         try:
@@ -266,15 +264,17 @@ def _check_options(
             f"timm.list_models(){', such as ' + ', '.join(close) if close else ''}."
         )
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{bare}.*")]
-    if (tag and tag not in tags) or (pretrained and not tags and not _names_source(others)):
+    if (tag and tag not in tags) or (pretrained and not tags and not _names_file(others)):
         raise UserError(
             f"timm {timm.__version__} has no weights {model_name!r}{did_you_mean(tag, tags)}; "
             f"expected {'one of the tags ' + ', '.join(tags) if tags else 'pretrained=False'}."
         )
 
 
-def _names_source(others: Mapping[str, Any]) -> bool:
-    return any(others.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay"))
+def _names_file(timm_options: Mapping[str, Any]) -> bool:
+    """Whether timm's weights are to come from a file that the options name."""
+    given = (timm_options.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay"))
+    return any(isinstance(cfg, Mapping) and cfg.get("file") for cfg in given)
 
 
 def _check_one_source(**sources: object) -> None:

@@ -48,10 +48,8 @@ def import_timm(name: str = "timm") -> ModuleType:
 class _Absent(type):
     """What a stand-in's names are: good for annotations and ``isinstance``, not for use."""
 
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
+    def __getattr__(cls, name: str) -> type:
+        return _absent(name)
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         raise UserError(
@@ -62,9 +60,13 @@ class _Absent(type):
 
 class _Empty(ModuleType):
     def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Absent(name, (), {})
+        return _absent(name)
+
+
+def _absent(name: str) -> type:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Absent(name, (), {})
 
 
 class _EmptyFinder:

@@ -45,7 +45,8 @@ def frozen_modules(
         frozen_stages: 0 for the stem alone.
     """
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
-    starts, ends = [], []
+    starts: list[int] = []
+    ends: list[int] = []
     for first, last in stages(info):
         start, end = _places(names, first), _places(names, last)
         if not start or not end or (ends and start[0] < ends[-1]):

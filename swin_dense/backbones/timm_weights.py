@@ -45,7 +45,7 @@ def timm_family(model_name: str, names: Iterable[str]) -> Family:
         },
         geometry=partial(_geometry, model_name, _groups(weights)),
         derived=re.compile(r"(^|\.)(relative_position_index|attn_mask)$"),
-        classifier=re.compile(rf"^{re.escape(HOLDER)}(norm|norm_head|conv_head|head|fc|classifier)\."),
+        classifier=re.compile(rf"^{re.escape(HOLDER)}(norm|(conv_|norm_)?head|fc|classifier)\."),
     )
 
 
@@ -62,9 +62,8 @@ def _to_official(own: frozenset[str], state: Mapping[str, Tensor]) -> State:
     """Give a classifier's tensors our names; what we do not have keeps its own, with the holder."""
 
     def official(name: str) -> str:
-        first, dot, rest = name.partition(".")
-        flat = re.sub(r"\.", "_", name, count=1) if dot else name
-        candidates = (f"{HOLDER}{wrapper}{key}" for wrapper in _WRAPPERS for key in (name, flat))
+        spellings = (name, name.replace(".", "_", 1))
+        candidates = (f"{HOLDER}{wrapper}{key}" for wrapper in _WRAPPERS for key in spellings)
         return next((key for key in candidates if key in own), HOLDER + name)
 
     return {official(name): value for name, value in state.items()}
