@@ -34,7 +34,8 @@ class Backbone(BaseModule):
     Attributes:
         checkpoint_family: whose official names the parameters have: a row of
             :data:`swin_dense.checkpoints.families.MODULES`, or a Family of one's own; None where
-            weights load as they are and :func:`swin_dense.load_pretrained` is not used.
+            weights load as they are and :func:`swin_dense.load_pretrained` is not used. An instance
+            may have one of its own.
         architectures: the options that each published ``arch`` stands for.
         out_channels: channels of each map that leaves.
         out_strides: pixels of the input per cell, for each map that leaves.

@@ -28,7 +28,11 @@ from swin_dense.errors import UserError, did_you_mean
 from swin_dense.registry import MODELS
 
 _UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
-_OURS = ("features_only", "in_chans", "checkpoint_path", "scriptable", "exportable")
+_FIXED = {
+    "in_chans": "in_channels",
+    "feature_cls": "timm's own for the model",
+    "scriptable": "none",
+}
 
 
 @MODELS.register_module()
@@ -250,9 +254,10 @@ def _check_options(
             "checkpoint_path."
         )
     for name in others:
-        if name in _OURS or name == "feature_cls":
-            meant = "in_channels" if name == "in_chans" else "no such option"
-            raise UserError(f"TimmBackbone got {name}={others[name]!r}; expected {meant}.")
+        if name in _FIXED:
+            raise UserError(
+                f"TimmBackbone got {name}={others[name]!r}; expected {_FIXED[name]}. Leave it out."
+            )
     if ":" in model_name:  # hf-hub:..., local-dir:...
         return
     bare, _, tag = model_name.partition(".")

@@ -36,10 +36,10 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(backbone: nn.Module) -> Family | None:
-    """Return the family of a backbone; None where its class says none.
+    """Return the family that a backbone, or its class, says; None where neither does.
 
     Raises:
-        UserError: the class says one that is not known.
+        UserError: it is one that is not known.
     """
     name = getattr(backbone, "checkpoint_family", None)
     if name is None or isinstance(name, Family):
