@@ -87,10 +87,13 @@ class _EmptyFinder:
 
 @contextmanager
 def _stand_in() -> Iterator[None]:
-    """Answer for torchvision where nothing else does; what was put in its place is taken away."""
+    """Answer for torchvision where there is none; what was put in its place is taken away."""
+    if find_spec(_STAND_IN) is not None:
+        yield
+        return
     finder = _EmptyFinder()
     before = set(sys.modules)
-    sys.meta_path.append(finder)  # after the others, so that a real torchvision wins
+    sys.meta_path.append(finder)
     try:
         yield
     finally:

@@ -263,13 +263,25 @@ def test_without_timm_one_message_says_how_to_get_it(monkeypatch: pytest.MonkeyP
         make("resnet18")
 
 
-def test_a_torchvision_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> Any:
-        raise RuntimeError("operator torchvision::nms does not exist")
-
-    monkeypatch.setattr(timm_import.importlib, "import_module", broken)
-    with pytest.raises(UserError, match=r"torchvision::nms does not exist.*pip uninstall"):
-        timm_import.import_timm()
+def test_a_torchvision_that_is_here_is_used_and_named_where_it_does_not_fit(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('torchvision::nms does not exist')")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from swin_dense.backbones.timm_import import import_timm; import_timm()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    (message,) = (
+        line for line in done.stderr.splitlines() if line.startswith("swin_dense.errors.")
+    )
+    for words in ("torchvision::nms does not exist", "pip uninstall torchvision"):
+        assert words in message
 
 
 def test_the_stand_in_for_torchvision_is_gone_after_timm_is_imported() -> None:
