@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
+    from swin_dense.backbones.vit import VisionTransformer
     from swin_dense.checkpoints.load import load_pretrained
     from swin_dense.checkpoints.report import LoadReport
     from swin_dense.errors import UserError
@@ -36,6 +37,7 @@ __all__ = [
     "SwinTransformer",
     "SwinTransformerV2",
     "UserError",
+    "VisionTransformer",
     "__version__",
     "load_pretrained",
     "ops",
@@ -51,6 +53,7 @@ _HOME = {
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "UserError": "swin_dense.errors",
+    "VisionTransformer": "swin_dense.backbones.vit",
     "load_pretrained": "swin_dense.checkpoints.load",
 }
 
