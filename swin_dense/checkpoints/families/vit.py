@@ -139,6 +139,8 @@ FAMILY = Family(
         r"^(norm|fc_norm|head|head_dist|pre_logits|decoder\w*|cls_token|dist_token|mask_token"
         r"|pooler)(\.|$)"
     ),
-    dense_only=re.compile(r"(\.attn\.rel_pos_[hw]$|\.residual\.|^dist_token$|^norm\.)"),
+    dense_only=re.compile(
+        r"(\.attn\.rel_pos_[hw]$|\.residual\.|^dist_token$|^norm\.|^head_dist\.)"
+    ),
     fit=_fit,
 )
