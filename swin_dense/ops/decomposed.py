@@ -11,8 +11,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from swin_dense.ops.dot_product import attend
+
+BIAS_NUMBERS = 2**24
+"""Numbers of a position bias held at once: 64 MiB in float32."""
 
 
 def relative_vectors(table: Tensor, side: int) -> Tensor:
@@ -44,11 +48,10 @@ def attend_with_positions(
     scale: float,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """Return the attention of a grid with its relative positions, without N x N numbers in memory.
+    """Return the attention of a grid with its relative positions in bounded memory.
 
-    A query's products with the vectors of its row and column, H + W numbers, are appended to it,
-    and to each key the marks of its own row and column: one dot product then gives the sum of all
-    three terms, and torch's fused kernels do the rest. :func:`attend_with_bias` is the plain twin.
+    On a GPU that is :func:`attend_appended`, elsewhere :func:`attend_by_heads`;
+    :func:`attend_with_bias` is the plain twin of both.
 
     Args:
         query, key, value: (B, h, N, d), row by row.
@@ -58,6 +61,26 @@ def attend_with_positions(
 
     Returns:
         (B, h, N, d).
+    """
+    attend_bounded = attend_appended if query.is_cuda else attend_by_heads
+    return attend_bounded(query, key, value, rows, columns, scale=scale, dropout_p=dropout_p)
+
+
+def attend_appended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    scale: float,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Do it without N x N numbers in memory, at the price of wider products.
+
+    A query's products with the vectors of its row and column, H + W numbers, are appended to it,
+    and to each key the marks of its own row and column: one dot product then gives the sum of all
+    three terms, and torch's fused kernels do the rest.
     """
     along_rows, along_columns = _offsets(query, rows, columns)
     height, width = rows.shape[0], columns.shape[0]
@@ -72,6 +95,39 @@ def attend_with_positions(
     return attend(wide_query, wide_key, value, scale=scale, dropout_p=dropout_p)
 
 
+def attend_by_heads(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    scale: float,
+    dropout_p: float = 0.0,
+    bias_numbers: int = BIAS_NUMBERS,
+) -> Tensor:
+    """Do it for so many heads at a time as keep the bias below ``bias_numbers`` numbers.
+
+    Where that is not all of them the backward pass computes each group again.
+    """
+    heads, count = query.shape[1:3]
+    together = max(1, bias_numbers // max(1, query.shape[0] * count * count))
+
+    def group(query: Tensor, key: Tensor, value: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        return attend_with_bias(query, key, value, rows, columns, scale=scale, dropout_p=dropout_p)
+
+    if together >= heads:
+        return group(query, key, value, rows, columns)
+    mixed = []
+    for first in range(0, heads, together):
+        some = tuple(part[:, first : first + together] for part in (query, key, value))
+        if torch.is_grad_enabled():
+            mixed.append(checkpoint(group, *some, rows, columns, use_reentrant=False))
+        else:
+            mixed.append(group(some[0], some[1], some[2], rows, columns))
+    return torch.cat(mixed, dim=1)
+
+
 def attend_with_bias(
     query: Tensor,
     key: Tensor,
@@ -82,7 +138,7 @@ def attend_with_bias(
     scale: float,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """Return what :func:`attend_with_positions` does, with the positions as an (N, N) bias."""
+    """Do it with the positions of all heads as one (B, h, N, N) bias."""
     along_rows, along_columns = _offsets(query, rows, columns)
     # (B, h, N, H, 1) + (B, h, N, 1, W) -> (B, h, N, N)
     bias = (along_rows[..., :, None] + along_columns[..., None, :]).flatten(-2)

@@ -15,7 +15,12 @@ import swin_dense
 from swin_dense.layers.grid_attention import GridAttention
 from swin_dense.models.simple_feature_pyramid import SimpleFeaturePyramid
 from swin_dense.ops import fused
-from swin_dense.ops.decomposed import attend_with_bias, attend_with_positions, relative_vectors
+from swin_dense.ops.decomposed import (
+    attend_appended,
+    attend_by_heads,
+    attend_with_bias,
+    relative_vectors,
+)
 from tests.backbones.zoo import build, weighted_sum
 
 
@@ -126,7 +131,7 @@ def test_decomposed_positions_equal_a_loop_over_all_pairs() -> None:
     table_h = torch.randn(2 * height - 1, dim, dtype=torch.double)
     table_w = torch.randn(2 * width - 1, dim, dtype=torch.double)
     expected = attention_by_loops(query[0, 0], key[0, 0], value[0, 0], table_h, table_w, width)
-    for attend in (attend_with_positions, attend_with_bias):
+    for attend in (attend_appended, attend_by_heads, attend_with_bias):
         got = attend(
             query,
             key,
@@ -146,31 +151,44 @@ def test_a_table_for_another_side_is_interpolated_between_its_ends() -> None:
     assert vectors[2, 0] == 2.0
 
 
+def by_one_head(*arguments: Tensor, scale: float) -> Tensor:
+    """Attend in the smallest groups, which is what large grids get."""
+    return attend_by_heads(*arguments, scale=scale, bias_numbers=1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("grid_hw", [(6, 6), (5, 7), (3, 3), (1, 4)])
-def test_the_fast_path_has_the_values_and_gradients_of_its_twin(
-    grid_hw: tuple[int, int], dtype: torch.dtype
+@pytest.mark.parametrize("grid_hw", [(6, 6), (5, 7), (1, 4)])
+@pytest.mark.parametrize("fast", [attend_appended, attend_by_heads, by_one_head])
+def test_the_fast_paths_have_the_values_and_gradients_of_their_twin(
+    fast: Any, grid_hw: tuple[int, int], dtype: torch.dtype
 ) -> None:
+    cells, dim = grid_hw[0] * grid_hw[1], 8
+    leaves = [torch.randn(2, 4, cells, dim).requires_grad_() for _ in range(3)]
+    tables = [torch.randn(2 * side - 1, dim).requires_grad_() for side in grid_hw]
+    results = []
+    for attend in (fast, attend_with_bias):
+        for leaf in (*leaves, *tables):
+            leaf.grad = None
+        vectors = [
+            relative_vectors(table, side) for table, side in zip(tables, grid_hw, strict=True)
+        ]
+        mixed = attend(*(leaf.to(dtype) for leaf in leaves), *vectors, scale=dim**-0.5)
+        weighted_sum([mixed.float()]).backward()
+        results.append([mixed.float(), *(leaf.grad for leaf in (*leaves, *tables))])
+    tolerance = 1e-5 if dtype == torch.float32 else 0.04
+    for got, expected in zip(*results, strict=True):
+        assert (got - expected).abs().max() <= tolerance * max(1.0, expected.abs().max().item())
+
+
+def test_the_switch_leads_to_the_plain_twin_with_the_same_values() -> None:
     attention = GridAttention(32, num_heads=4, window_size=3, position_hw=(3, 3))
     for table in (attention.rel_pos_h, attention.rel_pos_w):
         assert table is not None
         nn.init.normal_(table)
-    results = []
-    tokens = torch.randn(2, grid_hw[0] * grid_hw[1], 32)
-    for plain in (False, True):
-        leaf = tokens.clone().requires_grad_()
-        attention.zero_grad()
-        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
-            if plain:
-                with fused.plain():
-                    mixed = attention(leaf, grid_hw)
-            else:
-                mixed = attention(leaf, grid_hw)
-        weighted_sum([mixed.float()]).backward()
-        results.append([mixed.float(), leaf.grad, *(p.grad for p in attention.parameters())])
-    tolerance = 1e-5 if dtype == torch.float32 else 0.04
-    for fast, twin in zip(*results, strict=True):
-        assert (fast - twin).abs().max() <= tolerance * max(1.0, twin.abs().max().item())
+    tokens = torch.randn(2, 35, 32)
+    fast = attention(tokens, (5, 7))
+    with fused.plain():
+        torch.testing.assert_close(attention(tokens, (5, 7)), fast)
 
 
 def test_windows_hide_the_rest_of_the_image() -> None:
