@@ -5,7 +5,9 @@
 The teacher is the segmenter of ``make demo``, trained on all scenes. The student is half as wide,
 shorter trained, and has few of the scenes; with and without the teacher it has the same seed, hence
 the same first weights and the same order of images. The last weights are measured on held-out
-scenes. Setting and options were chosen before the first run.
+scenes. A first setting, with a teacher of 240 iterations, students of 80 and seeds 0 to 2, gave no
+gain (-0.04, +0.08, -0.07 mIoU at 29): its students had hardly begun. This one was fixed, with seeds
+that had not been used, before it ran.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from swin_dense.engine.demo import SEGMENTER
 from swin_dense.engine.demo_run import _set_length
 from swin_dense.engine.train import TrainOptions, train
 
-SEEDS = (0, 1, 2)
-TEACHER_ITERATIONS = 240
-STUDENT_ITERATIONS = 80
+SEEDS = (3, 4, 5)
+TEACHER_ITERATIONS = 400
+STUDENT_ITERATIONS = 240
 LABELLED = 16
 DISTILLATION = dict(kind="soft", alpha=0.5, tau=2.0, reduction="positions")
 
