@@ -60,6 +60,7 @@ def config(host: str, shared_data: Path, work_dir: Path, **options: Any) -> Any:
         for split in ("val", "test"):
             chosen[f"{split}_dataloader.dataset.ann_file"] = annotations
             chosen[f"{split}_evaluator.ann_file"] = annotations
+            chosen[f"{split}_dataloader.dataset.indices"] = None
         chosen["val_dataloader.batch_size"] = 2
     else:
         chosen = runs.semantic_options(shared_data / "ade_mini", crop=64)
