@@ -34,7 +34,13 @@ from swin_dense.errors import UserError
 
 PREFIX = "val/"
 SEED = 0
-_LOADER_KEYS = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context", "timeout")
+_LOADER_KEYS = (
+    "num_workers",
+    "pin_memory",
+    "prefetch_factor",
+    "multiprocessing_context",
+    "timeout",
+)
 
 
 def loss_loader(cfg: Config, split: str) -> DataLoader[Any]:
@@ -236,7 +242,6 @@ def _own_random_state(device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
-
 
 
 @contextmanager

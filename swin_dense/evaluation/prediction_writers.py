@@ -77,7 +77,7 @@ class _PartWriter:
         self._file = None
 
     def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield every picture once, in the data set's order, with the JSON of what belongs to it."""
+        """Yield every picture once, in the data set's order, and the JSON of what belongs to it."""
         missing = [rank for rank in range(self._world_size) if not self._part(rank).is_file()]
         if missing:
             raise UserError(

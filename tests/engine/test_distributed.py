@@ -47,7 +47,13 @@ def test_two_processes_train_and_evaluate_like_one(
     flags = runs.as_flags({key: str(value).replace(" ", "") for key, value in options.items()})
     port = 29_600 + os.getpid() % 300
     output = launch(
-        "dist_train.sh", config, "2", "--work-dir", str(tmp_path / "two"), "--val-loss", *flags,
+        "dist_train.sh",
+        config,
+        "2",
+        "--work-dir",
+        str(tmp_path / "two"),
+        "--val-loss",
+        *flags,
         port=port,
     )
     assert "gloo" in output

@@ -1,10 +1,9 @@
-"""Losses on the validation images: right by hand, the same again, and without a trace in training."""
+"""Losses on the validation images: right by hand, the same again, no trace of them in training."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,12 @@ CROWDED = 3
 
 def crowded_set(shared_data: Path, folder: Path) -> Path:
     """Write three validation photographs: one as it is, one with a crowd, one without objects."""
-    whole = json.loads(
-        (shared_data / "coco_mini/annotations/instances_val2017.json").read_text()
-    )
+    whole = json.loads((shared_data / "coco_mini/annotations/instances_val2017.json").read_text())
     counts: dict[int, int] = {}
     for annotation in whole["annotations"]:
         counts[annotation["image_id"]] = counts.get(annotation["image_id"], 0) + 1
     plain, crowded, empty = sorted(counts, key=lambda image: counts[image])[-CROWDED:]
-    whole["images"] = [
-        image for image in whole["images"] if image["id"] in (plain, crowded, empty)
-    ]
+    whole["images"] = [image for image in whole["images"] if image["id"] in (plain, crowded, empty)]
     whole["annotations"] = [
         annotation for annotation in whole["annotations"] if annotation["image_id"] != empty
     ]
@@ -173,7 +168,7 @@ class Trace(Hook):
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Trace]]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Trace]:
     """Every training of the test has a :class:`Trace`, which comes into this list."""
     traces: list[Trace] = []
 
@@ -184,7 +179,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Trace]]:
         return runner
 
     monkeypatch.setattr("swin_dense.engine.train.build_runner", build)
-    yield traces
+    return traces
 
 
 @pytest.mark.parametrize("host", ["mmdet", "mmseg"])
@@ -297,7 +292,7 @@ def test_the_model_and_the_random_numbers_stay_as_they_were() -> None:
     assert means["loss"] == pytest.approx(means["loss_a"] + means["loss_b"], rel=1e-6)
     assert means["acc"] == pytest.approx(scale * (2 + 4) / 2, rel=1e-6)
     assert mean_losses(model, batches[::-1]) == means
-    assert list(means)[0] == "loss"
+    assert next(iter(means)) == "loss"
 
 
 def test_the_twin_shares_parameters_a_hidden_teachers_too_and_nothing_else() -> None:

@@ -153,7 +153,7 @@ def test_a_label_map_of_the_wrong_size_or_a_missing_one_is_refused(tmp_path: Pat
 
 def test_merging_large_parts_takes_little_memory_and_loses_no_digit(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    runs = ["\\\"" + "é" * int(length) for length in generator.integers(1000, 3000, 300)]
+    runs = ['\\"' + "é" * int(length) for length in generator.integers(1000, 3000, 300)]
     writers = [DetectionWriter(tmp_path, rank=rank, world_size=2) for rank in range(2)]
     expected = []
     for number, counts in enumerate(runs):
