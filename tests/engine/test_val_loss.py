@@ -376,3 +376,41 @@ def test_options_that_do_not_fit_are_refused(shared_data: Path, tmp_path: Path) 
     cfg = config("mmseg", shared_data, tmp_path / "d")
     with pytest.raises(UserError, match="a loss has no views to merge"):
         evaluate(cfg, tmp_path / "random.pth", TestOptions(tta=True, val_loss=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        (
+            "cascade_mask_rcnn/cascade_mask_rcnn_swin_t_p4_w7_fpn_3x_coco.py",
+            runs.small_swin("mmdet"),
+        ),
+        (
+            "retinanet/retinanet_swin_t_p4_w7_fpn_1x_coco.py",
+            runs.SMALL_SWIN | {"model.neck.in_channels": runs.SMALL_SWIN_CHANNELS[1:]},
+        ),
+        ("sem_fpn/fpn_pvt_t_8xb4_40k_ade20k_512x512.py", {}),
+        ("mmdet::atss/atss_r50_fpn_1x_coco.py", {}),
+    ],
+)
+def test_relatives_report_the_losses_that_their_training_reports(
+    name: str, small: dict[str, Any], shared_data: Path, tmp_path: Path
+) -> None:
+    if name.startswith("sem_fpn"):
+        options = runs.semantic_options(shared_data / "ade_mini", crop=64)
+    else:
+        options = runs.coco_options(shared_data / "coco_mini", short_side=96, images=2)
+        options["train_dataloader.dataset.pipeline"][1]["with_mask"] = "mask_rcnn" in name
+    heads = ("model.neck.", "model.rpn", "model.roi", "model.train", "model.test", "model.decode")
+    options = {key: value for key, value in options.items() if not key.startswith(heads)}
+    options.pop("model.auxiliary_head.channels", None)
+    cfg = runs.load(name, options | small, tmp_path)
+    run = runs.run_iterations if name.startswith("sem_fpn") else runs.run_epochs
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=10)
+    run(cfg, 1, TrainOptions(val_loss=True))
+    first, *_, last = runs_log(tmp_path)
+    kept = {name for name in first if "loss" in name or name.endswith(("acc", "acc_seg"))}
+    assert len(kept) > 1
+    assert {name for name in last if name.startswith("val/")} == {f"val/{name}" for name in kept}
+    parts = [value for name, value in last.items() if name.startswith("val/") and "loss_" in name]
+    assert last["val/loss"] == pytest.approx(sum(parts), rel=1e-6)
