@@ -424,3 +424,25 @@ def test_relatives_report_the_losses_that_their_training_reports(
     assert {name for name in last if name.startswith("val/")} == {f"val/{name}" for name in kept}
     parts = [value for name, value in last.items() if name.startswith("val/") and "loss_" in name]
     assert last["val/loss"] == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_a_student_reports_its_distillation_loss_and_shares_its_teachers_weights(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    cfg = config("mmseg", shared_data, tmp_path / "run")
+    untrained(config("mmseg", shared_data, tmp_path / "made"), tmp_path / "teacher.pth")
+    plain = cfg.model.to_dict()
+    cfg.model = dict(
+        type="swin_dense.DistilledSegmentor",
+        student=plain,
+        teacher=plain,
+        teacher_checkpoint=str(tmp_path / "teacher.pth"),
+    )
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", by_epoch=False, save_last=False)
+    runner = runs.run_iterations(cfg, 1, TrainOptions(val_loss=True))
+    (line,) = (line for line in runs_log(tmp_path / "run") if "val/loss" in line)
+    parts = [value for name, value in line.items() if name.startswith("val/") and "loss_" in name]
+    assert line["val/decode.loss_distill"] > 0
+    assert line["val/loss"] == pytest.approx(sum(parts), rel=1e-6)
+    own = {id(parameter) for parameter in runner.model.teacher.parameters()}
+    assert {id(parameter) for parameter in twin_of(runner.model).teacher.parameters()} == own  # type: ignore[union-attr]
