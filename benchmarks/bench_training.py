@@ -6,8 +6,8 @@ The same 1x recipe on generated photographs at the 800 scale, one image a step, 
 as ``tools/train.py`` runs it, mmdet's packaged config through mmengine's runner with its defaults.
 mmdet runs on the portable ops of this project; ``--compiled-python`` names the Python of an
 environment with a compiled mmcv for a second row. ``--amp`` is ours in bfloat16, which mmengine's
-own wrapper refuses on a CPU: other arithmetic, so a row of its own. Each side has a process of its own; sides take
-turns, and each turn's first two iterations are not counted.
+own wrapper refuses on a CPU: other arithmetic, so a row of its own. Each side has a process of its
+own; sides take turns, and each turn's first two iterations are not counted.
 """
 
 from __future__ import annotations
