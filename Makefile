@@ -39,6 +39,7 @@ test-all: $(STAMP) browser  ## every test
 bench: $(STAMP)  ## time the CPU's fast paths against their peers (15 minutes; keep the machine quiet)
 	@for part in backbone training ops evaluation growth; do \
 	  echo "== $$part"; $(BIN)/python -m benchmarks.bench_$$part || exit 1; done
+	@$(BIN)/python -m benchmarks.page
 
 $(COMPAT)/.ready: requirements_compat.txt pyproject.toml
 	$(PYTHON) -m venv $(COMPAT)

@@ -5,8 +5,9 @@
 The same 1x recipe on generated photographs at the 800 scale, one image a step, out of the box: ours
 as ``tools/train.py`` runs it, mmdet's packaged config through mmengine's runner with its defaults.
 mmdet runs on the portable ops of this project; ``--compiled-python`` names the Python of an
-environment with a compiled mmcv for a second row. Each side has a process of its own; sides take
-turns, and each turn's first two iterations are not counted.
+environment with a compiled mmcv for a second row. ``--amp`` is ours in bfloat16, which mmengine's
+own wrapper refuses on a CPU: other arithmetic, so a row of its own. Each side has a process of its
+own; sides take turns, and each turn's first two iterations are not counted.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
     )
     sides = {
         "swin_dense": ("ours", sys.executable),
+        "swin_dense --amp": ("ours --amp", sys.executable),
         "mmdet's runner, portable ops": ("theirs", sys.executable),
     }
     if options.compiled_python:
@@ -111,7 +113,7 @@ def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
     data = generate_sample_data(
         Path(folder) / "data", num_train=12, num_val=1, image_hw=(480, 640), seed=0
     )
-    if side == "ours":
+    if side.startswith("ours"):
         cfg = load_config(str(OURS))
     else:
         import mmdet
@@ -120,10 +122,10 @@ def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
     _fit(cfg, data, iterations)
     cfg.work_dir = str(Path(folder) / tag)
     cfg.custom_hooks = [dict(type="Stopwatch")]
-    if side == "ours":
-        from swin_dense.engine.train import train
+    if side.startswith("ours"):
+        from swin_dense.engine.train import TrainOptions, train
 
-        train(cfg)
+        train(cfg, TrainOptions(amp="--amp" in side))
     else:
         from mmengine.runner import Runner
 

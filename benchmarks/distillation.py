@@ -2,10 +2,12 @@
 
     python benchmarks/distillation.py --work-dir work_dirs/distillation
 
-The teacher is the segmenter of ``make demo``, trained on all scenes. The student is half as wide,
-shorter trained, and has few of the scenes; with and without the teacher it has the same seed, hence
-the same first weights and the same order of images. The last weights are measured on held-out
-scenes. Setting and options were chosen before the first run.
+The teacher is the segmenter of ``make demo``, trained on all scenes. The student is the same
+network from other first weights and has few of the scenes; with and without the teacher it has the
+same seed, hence the same first weights and the same order of images. The last weights are measured
+on held-out scenes. This is the third setting; each was fixed, with seeds that had not been used,
+before it ran. In the first two the student was half as wide and had 80 and 240 iterations: it ended
+near 29 mIoU, ground classes alone, and a teacher gave -0.04, +0.08, -0.07 and -0.55, +0.04, -0.39.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from swin_dense.engine.demo import SEGMENTER
 from swin_dense.engine.demo_run import _set_length
 from swin_dense.engine.train import TrainOptions, train
 
-SEEDS = (0, 1, 2)
-TEACHER_ITERATIONS = 240
-STUDENT_ITERATIONS = 80
+SEEDS = (6, 7, 8)
+TEACHER_ITERATIONS = 400
+STUDENT_ITERATIONS = 400
 LABELLED = 16
 DISTILLATION = dict(kind="soft", alpha=0.5, tau=2.0, reduction="positions")
 
@@ -83,8 +85,6 @@ def _config(root: Path, work_dir: Path, iterations: int) -> Config:
 def _student(root: Path, work_dir: Path) -> Config:
     cfg = _config(root, work_dir, STUDENT_ITERATIONS)
     cfg.train_dataloader.dataset.indices = LABELLED
-    cfg.model.backbone.update(embed_dims=16, num_heads=[1, 2, 4, 8])
-    cfg.model.decode_head.update(in_channels=[16, 32, 64, 128], channels=32)
     return cfg
 
 
@@ -108,7 +108,7 @@ def _write(result: dict[str, Any]) -> None:
         f"{s['date']}, {s['machine']}, torch {s['torch']}, one thread. "
         f"`python benchmarks/distillation.py`. mIoU in percent on 60 held-out sample scenes, last "
         f"weights. Teacher: 240 labelled scenes, {TEACHER_ITERATIONS} iterations, "
-        f"{result['teacher_miou']:.2f}. Student: half the width, {LABELLED} labelled scenes, "
+        f"{result['teacher_miou']:.2f}. Student: the same network, {LABELLED} labelled scenes, "
         f"{STUDENT_ITERATIONS} iterations; {DISTILLATION}.",
         "",
         "| seed | alone | with teacher | gain |",

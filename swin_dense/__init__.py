@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
     from swin_dense.backbones.timm_backbone import TimmBackbone
+    from swin_dense.backbones.vit import VisionTransformer
     from swin_dense.checkpoints.load import load_pretrained
     from swin_dense.checkpoints.report import LoadReport
     from swin_dense.errors import UserError
@@ -38,6 +39,7 @@ __all__ = [
     "SwinTransformerV2",
     "TimmBackbone",
     "UserError",
+    "VisionTransformer",
     "__version__",
     "load_pretrained",
     "ops",
@@ -54,6 +56,7 @@ _HOME = {
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
     "TimmBackbone": "swin_dense.backbones.timm_backbone",
     "UserError": "swin_dense.errors",
+    "VisionTransformer": "swin_dense.backbones.vit",
     "load_pretrained": "swin_dense.checkpoints.load",
 }
 

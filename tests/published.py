@@ -45,8 +45,8 @@ class Row:
 
     @property
     def length(self) -> str:
-        """Return "1x", "160k" and the like."""
-        return next(part for part in self.config.split("_") if re.fullmatch(r"\dx|\d+k", part))
+        """Return "1x", "160k", "100e" and the like."""
+        return next(part for part in self.config.split("_") if re.fullmatch(r"\dx|\d+[ke]", part))
 
     @property
     def is_detection(self) -> bool:
@@ -155,5 +155,6 @@ def all_rows() -> list[Row]:
     from tests.published_focal import FOCAL_ROWS
     from tests.published_pvt import PVT_ROWS
     from tests.published_scalable_vit import SCALABLE_VIT_ROWS
+    from tests.published_vit import VIT_ROWS
 
-    return [*SWIN_ROWS, *PVT_ROWS, *SCALABLE_VIT_ROWS, *FOCAL_ROWS]
+    return [*SWIN_ROWS, *PVT_ROWS, *SCALABLE_VIT_ROWS, *FOCAL_ROWS, *VIT_ROWS]

@@ -26,6 +26,7 @@ CONFIGS = sorted(
 
 
 BACKBONES = {
+    "deit": "VisionTransformer",
     "focal": "FocalTransformer",
     "pvt": "PVT",
     "pvtv2": "PVTv2",
@@ -33,6 +34,8 @@ BACKBONES = {
     "swin": "SwinTransformer",
     "swinv2": "SwinTransformerV2",
     "timm": "TimmBackbone",
+    "vit": "VisionTransformer",
+    "vitdet": "VisionTransformer",
 }
 """The class of backbone, by its name in the name of a config."""
 
@@ -64,7 +67,8 @@ def test_the_model_builds_and_its_backbone_fits_the_neck(
     (kind,) = (kind for tag, kind in BACKBONES.items() if f"_{tag}_" in path.stem)
     assert type(model.backbone) is getattr(swin_dense, kind)
     reader = plain.neck if "neck" in plain else plain.decode_head
-    assert tuple(reader.in_channels) == model.backbone.out_channels
+    channels = model.backbone.out_channels
+    assert tuple(reader.in_channels) == channels
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)

@@ -7,6 +7,7 @@ from swin_dense.backbones.scalable_vit import ScalableViT
 from swin_dense.backbones.swin import SwinTransformer
 from swin_dense.backbones.swin_v2 import SwinTransformerV2
 from swin_dense.backbones.timm_backbone import TimmBackbone
+from swin_dense.backbones.vit import VisionTransformer
 
 __all__ = [
     "FocalTransformer",
@@ -16,4 +17,5 @@ __all__ = [
     "SwinTransformer",
     "SwinTransformerV2",
     "TimmBackbone",
+    "VisionTransformer",
 ]

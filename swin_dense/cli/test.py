@@ -46,6 +46,9 @@ def build_parser() -> Parser:
         help="keep the score thresholds with the best F1 in the checkpoint",
     )
     parser.add_argument(
+        "--val-loss", action="store_true", help="the model's losses beside the metrics"
+    )
+    parser.add_argument(
         "--eval", nargs="+", metavar="METRIC", help="older flag: the config decides now"
     )
     add_launcher_arguments(parser)
@@ -79,6 +82,7 @@ def _main(argv: Sequence[str]) -> int:
         report=not args.no_report,
         save_thresholds=args.save_thresholds,
         from_predictions=args.from_predictions,
+        val_loss=args.val_loss,
     )
     test(cfg, args.checkpoint, options)
     print(f"done: metrics.json is in {cfg.work_dir}")

@@ -43,6 +43,9 @@ def build_parser() -> Parser:
         "--seed", type=int, help="random seed (older tools' flag for randomness.seed)"
     )
     parser.add_argument("--deterministic", action="store_true", help="deterministic kernels")
+    parser.add_argument(
+        "--val-loss", action="store_true", help="losses of the validation images beside the metrics"
+    )
     add_launcher_arguments(parser)
     return parser
 
@@ -71,6 +74,7 @@ def _main(argv: Sequence[str]) -> int:
         launcher=args.launcher,
         seed=args.seed,
         deterministic=args.deterministic,
+        val_loss=args.val_loss,
     )
     runner = train(cfg, options)
     if runner.rank == 0:

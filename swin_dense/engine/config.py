@@ -21,7 +21,7 @@ RUNNER_KEYS = frozenset(
     "custom_hooks data_preprocessor load_from resume launcher env_cfg log_processor log_level "
     "visualizer vis_backends default_scope randomness model_wrapper_cfg tta_model tta_pipeline "
     "tta_scales tta_flip custom_imports find_unused_parameters sync_bn compile compile_backbone "
-    "experiment_name cfg runner_type".split()
+    "experiment_name cfg runner_type val_loss".split()
 )
 """Top-level keys that mean something to a run; a config may hold others as its own variables."""
 

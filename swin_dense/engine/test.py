@@ -13,6 +13,7 @@ from mmengine.dist import is_main_process
 
 from swin_dense.engine.config import host_of
 from swin_dense.engine.evaluation import PREDICTIONS, evaluate_predictions
+from swin_dense.engine.hooks import ValLossHook
 from swin_dense.engine.report.write import write_report
 from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
 from swin_dense.engine.thresholds import check_can_save, save_thresholds
@@ -39,6 +40,7 @@ class TestOptions:
         report: write ``report.html`` and the pictures beside it.
         save_thresholds: keep the score thresholds with the best F1 in the checkpoint.
         from_predictions: a predictions folder to measure again, without a model.
+        val_loss: also compute the model's losses.
     """
 
     __test__ = False
@@ -52,6 +54,7 @@ class TestOptions:
     report: bool = True
     save_thresholds: bool = False
     from_predictions: str | None = None
+    val_loss: bool = False
 
 
 def test(
@@ -81,6 +84,8 @@ def test(
         check_can_save(checkpoint, segments=segments)
     if options.show or options.show_dir:
         _draw(cfg, options, segments=segments)
+    if options.tta and options.val_loss:
+        raise UserError("--val-loss: a loss has no views to merge. Give --tta in a run of its own.")
     if options.tta:
         augment(cfg, segments=segments)
     if options.out is not None:
@@ -89,6 +94,8 @@ def test(
     before = index.stat().st_mtime_ns if index.is_file() else None
     with leaving_nothing_of_a_refusal(cfg.work_dir):
         runner = build_runner(cfg, splits=("test",), launcher=options.launcher)
+        if options.val_loss:
+            runner.register_hook(ValLossHook("test"))
         metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         fresh = index.is_file() and index.stat().st_mtime_ns != before
@@ -138,7 +145,7 @@ def _read_metrics(path: Path) -> dict[str, float]:
 def _test_again(
     cfg: Config, checkpoint: str | Path | None, options: TestOptions
 ) -> dict[str, float]:
-    for flag in ("out", "show", "show_dir", "tta"):
+    for flag in ("out", "show", "show_dir", "tta", "val_loss"):
         if getattr(options, flag):
             raise UserError(
                 f"--{flag.replace('_', '-')} needs a model; --from-predictions measures alone."

@@ -8,8 +8,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from swin_dense.engine.hooks import ValLossHook
 from swin_dense.engine.runtime import use_bf16
 from swin_dense.engine.session import build_runner, leaving_nothing_of_a_refusal
+from swin_dense.engine.val_loss import PREFIX
 from swin_dense.errors import UserError
 
 
@@ -24,6 +26,7 @@ class TrainOptions:
         launcher: "none", "pytorch", "slurm" or "mpi".
         seed: random seed; None keeps the config's.
         deterministic: choose deterministic kernels.
+        val_loss: with each validation also the losses; False keeps the config's `val_loss`.
     """
 
     amp: bool = False
@@ -32,6 +35,7 @@ class TrainOptions:
     launcher: str = "none"
     seed: int | None = None
     deterministic: bool = False
+    val_loss: bool = False
 
 
 def train(cfg: Config, options: TrainOptions | None = None) -> Runner:
@@ -60,10 +64,17 @@ def train(cfg: Config, options: TrainOptions | None = None) -> Runner:
         if options.deterministic:
             randomness["deterministic"] = True
         cfg.randomness = randomness
+    if options.val_loss:
+        cfg.val_loss = True
+    losses, notes = _check_val_loss(cfg), _lower_is_better(cfg)
     cfg.setdefault("custom_hooks", [])
     cfg.custom_hooks = [*(cfg.custom_hooks or []), dict(type="swin_dense.CheckFilesHook")]
     with leaving_nothing_of_a_refusal(cfg.work_dir):
         runner = build_runner(cfg, splits=("train", "val"), launcher=options.launcher)
+        if losses:
+            runner.register_hook(ValLossHook("val"))
+        for note in notes:
+            runner.logger.info(note)
         runner.train()
     return runner
 
@@ -90,3 +101,42 @@ def _resume(cfg: Config, resume: str) -> None:
         )
     else:
         cfg.load_from = resume
+
+
+def _check_val_loss(cfg: Config) -> bool:
+    wanted = cfg.get("val_loss")
+    if wanted not in (None, False, True):
+        raise UserError(f"val_loss={wanted!r} in the config; expected True or False.")
+    if wanted and not (cfg.get("val_dataloader") and cfg.get("val_cfg")):
+        raise UserError(
+            "--val-loss (val_loss=True) needs a validation to go with; this config has not both "
+            "val_dataloader and val_cfg. Add them, or leave the option out."
+        )
+    return bool(wanted)
+
+
+def _lower_is_better(cfg: Config) -> list[str]:
+    """Let ``save_best`` take the lowest validation loss; return a line for the log where the
+    config's rule, which was meant for another figure, is changed.
+
+    Raises:
+        UserError: it names a validation loss that nothing will compute.
+    """
+    checkpoint = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    best, rule = checkpoint.get("save_best"), checkpoint.get("rule")
+    names = [best] if isinstance(best, str) else list(best or ())
+    losses = [name for name in names if name.startswith(PREFIX)]
+    if losses and not cfg.get("val_loss"):
+        raise UserError(
+            f"save_best={losses[0]!r} is computed under --val-loss (val_loss=True) only: add it."
+        )
+    rules = [rule] if isinstance(rule, str) else list(rule or ())
+    rules = rules * len(names) if len(rules) == 1 else rules  # one rule is for all
+    turned = []
+    for index, (name, own) in enumerate(zip(names, rules, strict=False)):
+        if name in losses and "loss" in name and own == "greater":
+            rules[index] = "less"
+            turned.append(f"save_best: the lowest {name} is the best (rule: less, not greater)")
+    if turned:
+        checkpoint["rule"] = rules
+    return turned

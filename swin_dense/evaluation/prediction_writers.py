@@ -1,6 +1,6 @@
 """Write a predictions folder as results come, one process or several.
 
-Each process appends one JSON line per picture to its own part file, so memory stays small and a
+Each process appends one line of JSON per picture to its own part file, so memory stays small and a
 run that dies leaves no half ``index.json``. The main process then merges the parts: in the order of
 the data set, each picture once (a distributed sampler repeats some to fill the last round).
 """
@@ -58,13 +58,14 @@ class _PartWriter:
     def _part(self, rank: int) -> Path:
         return self.folder / f"part_{rank}.jsonl"
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, image: Mapping[str, Any], rest: Any) -> None:
+        """Write a picture and what belongs to it, both as JSON, in which no tab can be."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._rank == 0:
                 (self.folder / INDEX).unlink(missing_ok=True)
             self._file = self._part(self._rank).open("w", encoding="utf-8")
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(f"{json.dumps(image)}\t{json.dumps(rest)}\n")
 
     def close(self) -> None:
         """Bring this process's part to the disk; the part of one without pictures is empty."""
@@ -75,8 +76,8 @@ class _PartWriter:
         self._file.close()
         self._file = None
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Yield every picture's line once, in the data set's order."""
+    def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield every picture once, in the data set's order, and the JSON of what belongs to it."""
         missing = [rank for rank in range(self._world_size) if not self._part(rank).is_file()]
         if missing:
             raise UserError(
@@ -90,9 +91,13 @@ class _PartWriter:
             # process r predicts pictures r, r + world_size, ...: one of each in turn
             for lines in zip_longest(*files):
                 for line in lines:
-                    if line is not None and (item := json.loads(line))["image"]["id"] not in seen:
-                        seen.add(item["image"]["id"])
-                        yield item
+                    if line is None:
+                        continue
+                    text, _, rest = line.rstrip("\n").partition("\t")
+                    image = json.loads(text)
+                    if image["id"] not in seen:
+                        seen.add(image["id"])
+                        yield image, rest
         finally:
             for file in files:
                 file.close()
@@ -124,7 +129,7 @@ class DetectionWriter(_PartWriter):
 
     def append(self, image: PredictedImage, results: Sequence[Mapping[str, Any]]) -> None:
         """Take the COCO results of one picture, which may be none."""
-        self._append(dict(image=_without_none(image), results=results))
+        self._append(_without_none(image), results)
 
     def finish(self, header: RunHeader) -> None:
         """Merge the parts of all processes, in the main one, after each has closed its own.
@@ -137,13 +142,14 @@ class DetectionWriter(_PartWriter):
             whole(self.folder / DETECTIONS) as partial,
             partial.open("w", encoding="utf-8") as file,
         ):
-            separator = "[\n"
-            for line in self._lines():
-                images.append(line["image"])
-                for result in line["results"]:
-                    file.write(separator + json.dumps(result))
+            file.write("[")
+            separator = "\n"
+            for image, results in self._lines():
+                images.append(image)
+                if results != "[]":  # the text as it is: nothing is decoded, memory stays small
+                    file.write(separator + results[1:-1])
                     separator = ",\n"
-            file.write("\n]\n" if images and separator != "[\n" else "[]\n")
+            file.write("\n]\n")
         self._finish(header, images)
 
 
@@ -175,10 +181,8 @@ class SegmentationWriter(_PartWriter):
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(label_map, self._dtype)).save(path)
-        line = dict(image=_without_none(image) | dict(prediction=Path(name).as_posix()))
-        if calibration is not None:
-            line["calibration"] = [list(map(int, counts)) for counts in calibration]  # type: ignore[assignment]
-        self._append(line)
+        counts = calibration and [list(map(int, part)) for part in calibration]
+        self._append(_without_none(image) | dict(prediction=Path(name).as_posix()), counts)
 
     def finish(self, header: RunHeader, **more: Any) -> None:
         """Merge the parts of all processes, in the main one, after each has closed its own.
@@ -192,9 +196,9 @@ class SegmentationWriter(_PartWriter):
         """
         images = []
         counts = None
-        for line in self._lines():
-            images.append(line["image"])
-            if (own := line.get("calibration")) is not None:
+        for image, rest in self._lines():
+            images.append(image)
+            if (own := json.loads(rest)) is not None:
                 counts = np.array(own, np.int64) + (0 if counts is None else counts)
         (self.folder / CALIBRATION).unlink(missing_ok=True)
         if counts is not None:

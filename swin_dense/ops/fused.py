@@ -26,6 +26,7 @@ __all__ = [
     "attends",
     "attend_in_kernel",
     "compute_dtype",
+    "enabled",
     "has_attention_kernel",
     "linear",
     "linear_gelu",
@@ -46,6 +47,11 @@ def plain() -> Iterator[None]:
         yield
     finally:
         _enabled = before
+
+
+def enabled() -> bool:
+    """Whether fast paths are on."""
+    return _enabled
 
 
 def applies(tokens: Tensor) -> bool:

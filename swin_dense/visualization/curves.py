@@ -22,8 +22,10 @@ from swin_dense.visualization.palette import class_color
 _NOT_CURVES = frozenset({"step", "iter", "epoch"})
 _LOSS = re.compile(r"(^|[_./])(loss|d\d+\.loss)")
 _RATE = re.compile(r"(^|/)(base_)?lr$|momentum$")
-_TRAIN_ACCURACY = re.compile(r"(^|[._/])acc(_seg)?$")
+_ACCURACY = re.compile(r"(^|[._/])acc(_seg)?$")
 _COST = re.compile(r"(^|_)(time|memory|eta)$|^data_time$")
+_VALIDATION = "val/"
+_TOTALS = ("loss", _VALIDATION + "loss")
 _MAX_LINES = 8
 _SMOOTH_FROM = 60
 
@@ -77,8 +79,7 @@ def read_scalars(path: str | Path) -> dict[str, Curve]:
     last_step = 0.0
     for entry in _entries(file):
         step = float(entry.get("iter") or entry.get("step") or last_step)
-        trains = any(_LOSS.search(name) or _RATE.search(name) for name in entry)
-        if trains:
+        if _trains(entry):
             last_step = step
         elif last_step:
             step = last_step
@@ -100,7 +101,7 @@ def plot_curves(
 ) -> Path:
     """Plot curves, a panel each for losses, metrics and learning rate; return the picture's path.
 
-    The total loss is drawn strongest; long noisy losses get a running mean over the pale original;
+    Total losses are drawn strongest; long noisy losses get a running mean over the pale original;
     where a value is not finite the panel has a red mark on its lower edge. Time and memory are left
     out.
 
@@ -113,7 +114,7 @@ def plot_curves(
     Raises:
         UserError: nothing to plot, or the folder cannot be written.
     """
-    kinds = ("loss", "metrics", "training accuracy", "learning rate")
+    kinds = ("loss", "metrics", "accuracy", "learning rate")
     groups: dict[str, dict[str, Curve]] = {kind: {} for kind in kinds}
     for name, curve in series.items():
         if not _COST.search(name):
@@ -170,8 +171,7 @@ def iteration_times(path: str | Path, *, drop_first: bool = True) -> IterationTi
     file = find_scalars(path)
     found: dict[int, list[tuple[int, float]]] = {}
     for entry in _entries(file):
-        trains = any(_LOSS.search(name) or _RATE.search(name) for name in entry)
-        if trains and "time" in entry:
+        if _trains(entry) and "time" in entry:
             step = int(entry.get("iter") or entry.get("step") or 0)
             found.setdefault(int(entry.get("epoch", 0)), []).append((step, float(entry["time"])))
     if not found:
@@ -265,20 +265,32 @@ def _entries(file: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _trains(entry: Mapping[str, Any]) -> bool:
+    """Whether a line of the log tells of training iterations, not of a validation."""
+    return any(
+        _LOSS.search(name) or _RATE.search(name)
+        for name in entry
+        if not name.startswith(_VALIDATION)
+    )
+
+
 def _kind_of(name: str) -> str:
     if _LOSS.search(name):
         return "loss"
     if _RATE.search(name):
         return "learning rate"
-    return "training accuracy" if _TRAIN_ACCURACY.search(name) else "metrics"
+    return "accuracy" if _ACCURACY.search(name) else "metrics"
 
 
 def _draw_panel(axis: Any, kind: str, curves: Mapping[str, Curve]) -> None:
-    total_first = sorted(curves, key=lambda name: (name != "loss", len(name), name))
+    total_first = sorted(
+        curves,
+        key=lambda name: (name not in _TOTALS, name.startswith(_VALIDATION), len(name), name),
+    )
     for index, name in enumerate(total_first[:_MAX_LINES]):
         curve = curves[name]
         color = tuple(0.85 * channel / 255 for channel in class_color(index))
-        width = 2.0 if index == 0 or kind == "metrics" else 1.2
+        width = 2.0 if index == 0 or name in _TOTALS or kind == "metrics" else 1.2
         marker = "o" if len(curve.steps) <= 30 else None
         values = curve.values
         if kind == "loss" and len(values) >= _SMOOTH_FROM:

@@ -52,6 +52,8 @@ class Entry:
         sizes: height and width in pixels of images to try, ragged and smallest among them.
         cells: cells of a map along a side, from pixels and stride.
         subset: ``out_indices`` for the test of a choice of maps; None where there is no choice.
+        pyramid: the neck that makes a pyramid of the maps for a detector or a segmenter; None where
+            they are one.
         unused: beginnings of names that rightly get no gradient.
         awake: prepares fresh weights under which every part of the model counts.
         kind: the class, where one has several entries; else it is the entry's name.
@@ -65,6 +67,7 @@ class Entry:
     sizes: Sequence[tuple[int, int]] = ((64, 96), (97, 130), (33, 71), (4, 4))
     cells: Callable[[int, int], int] = rounded_up
     subset: tuple[int, ...] | None = (1, 3)
+    pyramid: Mapping[str, Any] | None = None
     unused: tuple[str, ...] = ()
     awake: Callable[[nn.Module], object] = field(default=lambda model: None)
     kind: str | None = None
@@ -77,6 +80,13 @@ def _awake_post_norms(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if ".norm1." in name or ".norm2." in name:
             nn.init.normal_(parameter, 0.5, 0.2)
+
+
+def _awake_relative_positions(model: nn.Module) -> None:
+    """As they start, relative positions and the last norms of bottlenecks are zero."""
+    for name, parameter in model.named_parameters():
+        if "rel_pos" in name or "residual.norm3" in name:
+            nn.init.normal_(parameter, 0.3, 0.2)
 
 
 _SWIN_FROZEN = {
@@ -117,6 +127,22 @@ _TIMM_MISTAKES: list[tuple[Mapping[str, Any], Sequence[str]]] = [
     (dict(features_only=False), ["features_only=False", "True"]),
     (dict(in_chans=4), ["in_chans=4", "in_channels"]),
     (dict(out_indices=(0, 9)), ["(0, 9)"]),
+]
+
+_VIT = dict(embed_dims=16, num_layers=4, num_heads=2, pretrain_img_size=64)
+_VIT_FROZEN = {
+    0: ("patch_embed.", "pos_embed", "cls_token", "dist_token"),
+    2: ("patch_embed.", "pos_embed", "cls_token", "dist_token", "blocks.0.", "blocks.1."),
+}
+_VIT_PYRAMID = dict(
+    type="swin_dense.SimpleFeaturePyramid", in_channels=16, out_channels=16, num_outs=4
+)
+_VIT_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(arch="bsae"), ["bsae", "did you mean 'base'", "huge"]),
+    (dict(num_heads=3), ["16 channels", "num_heads=3"]),
+    (dict(out_indices=(0, 4)), ["(0, 4)", "0 to 3"]),
+    (dict(residual_block_indexes=(7,)), ["residual_block_indexes=(7,)", "0 to 3"]),
+    (dict(with_cls_token=False, with_dist_token=True), ["with_dist_token=True", "class token"]),
 ]
 
 ZOO: dict[str, Entry] = {
@@ -247,6 +273,34 @@ ZOO: dict[str, Entry] = {
         kind="TimmBackbone",
         mistakes=_TIMM_MISTAKES,
         needs="timm",
+    ),
+    "ViTDet": Entry(
+        options=dict(
+            **_VIT, img_size=96, window_size=3, use_rel_pos=True, residual_block_indexes=(1,)
+        ),
+        frozen=_VIT_FROZEN,
+        bad=[
+            (dict(with_cls_token=True), ["with_cls_token=True", "window_size=3"]),
+            (dict(window_size=-1), ["window_size=-1", "at least 1"]),
+            (dict(window_block_indexes=(4,)), ["window_block_indexes=(4,)", "0 to 3"]),
+            (dict(window_size=0, window_block_indexes=(1,)), ["without a window"]),
+        ],
+        subset=None,
+        pyramid=_VIT_PYRAMID,
+        awake=_awake_relative_positions,
+        kind="VisionTransformer",
+    ),
+    "VisionTransformer": Entry(
+        options=dict(
+            **_VIT,
+            out_indices=(0, 1, 2, 3),
+            with_dist_token=True,
+            layer_scale=0.5,
+            final_norm=True,
+        ),
+        frozen=_VIT_FROZEN,
+        bad=_VIT_BAD,
+        pyramid=_VIT_PYRAMID,
     ),
 }
 

@@ -23,7 +23,7 @@ def write_run(folder: Path, *, epochs: bool = True, slope: float = 1.0) -> Path:
             step += 10
             line = dict(lr=0.1, loss=slope / step, loss_mask=0.5, time=time, iter=step, step=step)
             lines.append(line | (dict(epoch=epoch) if epochs else {}))
-        lines.append({"coco/bbox_mAP": 0.1 * epoch, "time": 77.0, "step": epoch})
+        lines.append({"coco/bbox_mAP": 0.1 * epoch, "val/loss": 0.3, "time": 77.0, "step": epoch})
     file = folder / "20261121_100000" / "vis_data" / "scalars.json"
     file.parent.mkdir(parents=True)
     file.write_text("\n".join(json.dumps(line) for line in lines) + "\n")

@@ -35,6 +35,7 @@ def test_two_processes_train_and_evaluate_like_one(
         options = runs.coco_options(shared_data / "coco_mini", short_side=96, images=4)
         options.pop("train_dataloader.dataset.pipeline")
         options["train_cfg.max_epochs"] = 1
+        options["test_dataloader.dataset.indices"] = 3  # one process gets two, the other one
         checkpoint = tmp_path / "two" / "epoch_1.pth"
     else:
         config = runs.UPERNET
@@ -46,15 +47,25 @@ def test_two_processes_train_and_evaluate_like_one(
     flags = runs.as_flags({key: str(value).replace(" ", "") for key, value in options.items()})
     port = 29_600 + os.getpid() % 300
     output = launch(
-        "dist_train.sh", config, "2", "--work-dir", str(tmp_path / "two"), *flags, port=port
+        "dist_train.sh",
+        config,
+        "2",
+        "--work-dir",
+        str(tmp_path / "two"),
+        "--val-loss",
+        *flags,
+        port=port,
     )
     assert "gloo" in output
     assert checkpoint.is_file()
     metrics = {}
     for count in ("2", "1"):
         work_dir = tmp_path / f"test{count}"
-        arguments = [config, str(checkpoint), count, "--work-dir", str(work_dir), *flags]
+        arguments = [config, str(checkpoint), count, "--work-dir", str(work_dir)]
+        arguments += ["--val-loss", *flags]
         launch("dist_test.sh", *arguments, port=port + int(count))
         metrics[count] = json.loads((work_dir / "metrics.json").read_text())
     assert metrics["2"] == pytest.approx(metrics["1"], nan_ok=True)
-    assert metrics["2"]
+    losses = [name for name in metrics["1"] if name.startswith("val/")]
+    assert "val/loss" in losses
+    assert all(metrics["2"][name] == metrics["1"][name] for name in losses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,26 @@ def train_twice(cfg: Config, name: str) -> Watch:
     return watch
 
 
+def channels_of(name: str) -> tuple[list[int], Mapping[str, Any] | None]:
+    """Return the channels of the four maps that reach the neck or head, and what makes them."""
+    pyramid = ZOO[name].pyramid
+    if pyramid is None:
+        return list(build(name).out_channels), None
+    return [pyramid["out_channels"]] * 4, pyramid
+
+
 @every_backbone
 def test_mask_rcnn_learns_with_every_parameter_of_the_backbone(
     name: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    channels = list(build(name).out_channels)
+    channels, pyramid = channels_of(name)
     options = runs.coco_options(shared_data / "coco_mini", short_side=93, images=4)
     options["model.neck.in_channels"] = channels
     options["model.data_preprocessor.pad_size_divisor"] = 1
-    watch = train_twice(runs.load(runs.MASK_RCNN, options, tmp_path), name)
+    cfg = runs.load(runs.MASK_RCNN, options, tmp_path)
+    if pyramid:
+        cfg.model.neck = {**pyramid, "out_channels": cfg.model.neck.out_channels, "num_outs": 5}
+    watch = train_twice(cfg, name)
     assert len(watch.losses) == 2
     assert all(math.isfinite(loss) and loss > 0 for loss in watch.losses)
     assert any(side % 32 for sides in watch.image_hw for side in sides)
@@ -83,12 +95,15 @@ def test_mask_rcnn_learns_with_every_parameter_of_the_backbone(
 def test_upernet_learns_with_every_parameter_of_the_backbone(
     name: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    channels = list(build(name).out_channels)
+    channels, pyramid = channels_of(name)
     options = runs.semantic_options(shared_data / "ade_mini", crop=96)
     options["model.decode_head.in_channels"] = channels
     options["model.auxiliary_head.in_channels"] = channels[2]
     options["model.data_preprocessor.size"] = RAGGED
     options["train_dataloader.dataset.pipeline.3.crop_size"] = RAGGED
-    watch = train_twice(runs.load(runs.UPERNET, options, tmp_path), name)
+    cfg = runs.load(runs.UPERNET, options, tmp_path)
+    if pyramid:
+        cfg.model.neck = dict(pyramid)
+    watch = train_twice(cfg, name)
     assert watch.image_hw == [RAGGED, RAGGED]
     assert all(math.isfinite(loss) and loss > 0 for loss in watch.losses)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from swin_dense.data.sample import generate_sample_data
+from swin_dense.engine.train import TrainOptions
 from tests import runs
 
 
@@ -23,7 +24,7 @@ def test_tensorboard_gets_every_scalar_of_a_training(tmp_path: Path) -> None:
     ]
     cfg = runs.load("upernet/upernet_swin_mini_sample.py", options, tmp_path / "run")
     cfg.train_dataloader.batch_size = 2
-    runner = runs.run_iterations(cfg, 2)
+    runner = runs.run_iterations(cfg, 2, TrainOptions(val_loss=True))
     runner.visualizer.close()
     (log,) = (tmp_path / "run").rglob("scalars.json")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -34,3 +35,4 @@ def test_tensorboard_gets_every_scalar_of_a_training(tmp_path: Path) -> None:
     assert losses == pytest.approx([line["loss"] for line in lines if "loss" in line])
     assert len(losses) == 2
     assert board.Scalars("mIoU")[0].value == pytest.approx(lines[-1]["mIoU"])
+    assert board.Scalars("val/loss")[0].value == pytest.approx(lines[-1]["val/loss"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,34 @@ def test_a_label_map_of_the_wrong_size_or_a_missing_one_is_refused(tmp_path: Pat
     (tmp_path / "labels" / "a" / "1.jpg.png").unlink()
     with pytest.raises(UserError, match="is missing"):
         SegmentationPredictions.load(tmp_path)
+
+
+def test_merging_large_parts_takes_little_memory_and_loses_no_digit(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    runs = ['\\"' + "é" * int(length) for length in generator.integers(1000, 3000, 300)]
+    writers = [DetectionWriter(tmp_path, rank=rank, world_size=2) for rank in range(2)]
+    expected = []
+    for number, counts in enumerate(runs):
+        score = float(generator.random())
+        found = [result(number, score) | dict(segmentation=dict(size=[4, 6], counts=counts))] * 5
+        writers[number % 2].append(picture(number), found)
+        expected += found
+    for writer in writers:
+        writer.close()
+    tracemalloc.start()
+    writers[0].finish(HEADER)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "detections.json").stat().st_size > 10_000_000
+    assert peak < 1_000_000
+    assert DetectionPredictions.load(tmp_path).results == expected
+
+
+def test_pictures_without_any_detection_make_an_empty_list(tmp_path: Path) -> None:
+    writer = DetectionWriter(tmp_path)
+    writer.append(picture(1), [])
+    writer.append(picture(2), [])
+    writer.close()
+    writer.finish(HEADER)
+    assert json.loads((tmp_path / "detections.json").read_text()) == []
+    assert len(DetectionPredictions.load(tmp_path).images) == 2

@@ -22,7 +22,7 @@ def _run_by_epoch() -> list[object]:
         for iteration in (50, 100):
             step = (epoch - 1) * 100 + iteration
             lines.append({"lr": 0.1, "loss": 1 / step, "epoch": epoch, "iter": step, "step": step})
-        lines.append({"coco/bbox_mAP": epoch / 10, "time": 0.1, "step": epoch})
+        lines.append({"coco/bbox_mAP": epoch / 10, "val/loss": 1.0, "time": 0.1, "step": epoch})
     return lines
 
 
@@ -38,9 +38,11 @@ def test_curves_are_read_with_their_iterations(tmp_path: Path) -> None:
 def test_a_metric_logged_by_epoch_stands_at_the_iteration_it_was_measured_at(
     tmp_path: Path,
 ) -> None:
-    curve = read_scalars(_write(tmp_path, _run_by_epoch()))["coco/bbox_mAP"]
-    assert curve.steps.tolist() == [100, 200]
-    assert curve.values.tolist() == [0.1, 0.2]
+    curves = read_scalars(_write(tmp_path, _run_by_epoch()))
+    assert curves["coco/bbox_mAP"].steps.tolist() == [100, 200]
+    assert curves["coco/bbox_mAP"].values.tolist() == [0.1, 0.2]
+    assert curves["val/loss"].steps.tolist() == [100, 200]
+    assert curves["loss"].steps.tolist() == [50, 100, 150, 200]
 
 
 def test_the_half_line_of_a_killed_run_is_passed_over_and_a_broken_one_is_not(

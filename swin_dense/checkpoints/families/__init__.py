@@ -19,6 +19,7 @@ MODULES = {
     "scalable_vit": "swin_dense.checkpoints.families.scalable_vit",
     "pvt": "swin_dense.checkpoints.families.pvt",
     "swin": "swin_dense.checkpoints.families.swin",
+    "vit": "swin_dense.checkpoints.families.vit",
 }
 """The module of each family, by the name that its backbones have as ``checkpoint_family``."""
 

@@ -27,8 +27,8 @@ from swin_dense.registry import MODELS
 Kind = Literal["soft", "hard"]
 
 
-class _Student:
-    """What both kinds of student add to their plain class."""
+class Student:
+    """What every kind of student adds to its plain class."""
 
     _teacher: tuple[Any]  # a tuple, because nn.Module takes a module for a child
     _recipe: dict[str, Any]
@@ -62,7 +62,7 @@ class _Student:
         return weighted
 
 
-class _Segmentor(_Student):
+class _Segmentor(Student):
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """Return the plain losses, the decode head's times 1 - alpha, and ``loss_distill``."""
         with torch.no_grad():
@@ -83,11 +83,11 @@ class _Segmentor(_Student):
             return mixed | {"loss_distill": self._distilled(own, wanted.permute(0, 2, 3, 1)[valid])}
 
         head = self.decode_head  # type: ignore[attr-defined]
-        with _followed_by(head, "loss_by_feat", add):
+        with followed_by(head, "loss_by_feat", add):
             return super().loss(inputs, data_samples)  # type: ignore[misc]
 
 
-class _Detector(_Student):
+class _Detector(Student):
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """Return the plain losses, ``loss_cls`` times 1 - alpha, and ``loss_distill``.
 
@@ -108,12 +108,12 @@ class _Detector(_Student):
             return result | {"loss_bbox": losses}
 
         head = self.roi_head.bbox_head  # type: ignore[attr-defined]
-        with _followed_by(head, "loss_and_target", add):
+        with followed_by(head, "loss_and_target", add):
             return super().loss(inputs, data_samples)  # type: ignore[misc]
 
 
 @contextmanager
-def _followed_by(owner: nn.Module, name: str, then: Callable[..., Any]) -> Iterator[None]:
+def followed_by(owner: nn.Module, name: str, then: Callable[..., Any]) -> Iterator[None]:
     """Pass the result of ``owner.name(...)`` and its arguments through ``then`` meanwhile.
 
     The hosts' heads return losses, not logits; these are the methods that get the logits.
@@ -156,7 +156,7 @@ def DistilledSegmentor(
         UserError: no such checkpoint, or one of another model; models that do not match; an option
             out of its range.
     """
-    recipe = _recipe(kind, alpha, tau, reduction)
+    recipe = checked_recipe(kind, alpha, tau, reduction)
     built: Any = MMENGINE_MODELS.build(student)
     frozen: Any = build_teacher(teacher, teacher_checkpoint)
     for role, model in (("student", built), ("teacher", frozen)):
@@ -193,7 +193,7 @@ def DistilledDetector(
     Raises:
         UserError: as there; and cascades, and box heads with sigmoid classes.
     """
-    recipe = _recipe(kind, alpha, tau, reduction)
+    recipe = checked_recipe(kind, alpha, tau, reduction)
     built: Any = MMENGINE_MODELS.build(student)
     frozen: Any = build_teacher(teacher, teacher_checkpoint)
     for role, model in (("student", built), ("teacher", frozen)):
@@ -214,7 +214,12 @@ def DistilledDetector(
     return _join(built, frozen, _Detector, recipe)
 
 
-def _recipe(kind: str, alpha: float, tau: float, reduction: str) -> dict[str, Any]:
+def checked_recipe(kind: str, alpha: float, tau: float, reduction: str) -> dict[str, Any]:
+    """Return what a student learns by.
+
+    Raises:
+        UserError: a kind or reduction that does not exist, a share or temperature out of its range.
+    """
     if kind not in ("soft", "hard"):
         raise UserError(f"`kind` is {kind!r}; expected 'soft' or 'hard': set one.")
     if not 0 <= alpha <= 1:
@@ -232,6 +237,7 @@ def _check_classes(student: int, teacher: int) -> None:
 
 
 def _join(student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, Any]) -> nn.Module:
+    """Return the student of a teacher of its own kind; both must normalise images alike."""
     for name in ("mean", "std"):
         own, other = (getattr(m.data_preprocessor, name, None) for m in (student, teacher))
         if own is None or other is None:
@@ -243,6 +249,11 @@ def _join(student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, 
                 f"the data_preprocessors of student and teacher differ in {name} ({own}, {other}); "
                 "expected the same, since both see the same tensor: train the teacher with it."
             )
+    return become(student, teacher, kind, recipe)
+
+
+def become(student: nn.Module, teacher: nn.Module, kind: type, recipe: dict[str, Any]) -> nn.Module:
+    """Make a student of a plain model: an instance of ``kind`` and of its own class."""
     plain = type(student)
     object.__setattr__(student, "_teacher", (teacher,))
     object.__setattr__(student, "_recipe", recipe)

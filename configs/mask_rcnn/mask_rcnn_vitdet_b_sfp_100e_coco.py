@@ -1,0 +1,8 @@
+# tools/dist_train.sh configs/mask_rcnn/mask_rcnn_vitdet_b_sfp_100e_coco.py 8 --amp
+# Published by detectron2 for this recipe: box AP 51.6, mask AP 45.9.
+_base_ = [
+    "../_base_/models/mask_rcnn_vitdet.py",
+    "../_base_/datasets/coco_instance_lsj_1024.py",
+    "../_base_/runtime_detection_iterations.py",
+    "../_base_/schedules/vitdet_coco_100e.py",
+]
