@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swin_dense.backbones.scalable_vit import ScalableViT
     from swin_dense.backbones.swin import SwinTransformer
     from swin_dense.backbones.swin_v2 import SwinTransformerV2
+    from swin_dense.backbones.timm_backbone import TimmBackbone
     from swin_dense.backbones.vit import VisionTransformer
     from swin_dense.checkpoints.load import load_pretrained
     from swin_dense.checkpoints.report import LoadReport
@@ -36,6 +37,7 @@ __all__ = [
     "ScalableViT",
     "SwinTransformer",
     "SwinTransformerV2",
+    "TimmBackbone",
     "UserError",
     "VisionTransformer",
     "__version__",
@@ -52,6 +54,7 @@ _HOME = {
     "ScalableViT": "swin_dense.backbones.scalable_vit",
     "SwinTransformer": "swin_dense.backbones.swin",
     "SwinTransformerV2": "swin_dense.backbones.swin_v2",
+    "TimmBackbone": "swin_dense.backbones.timm_backbone",
     "UserError": "swin_dense.errors",
     "VisionTransformer": "swin_dense.backbones.vit",
     "load_pretrained": "swin_dense.checkpoints.load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mmengine.config import Config
 import swin_dense
 from swin_dense.engine.config import host_of, load_config, shipped_configs
 from swin_dense.host.repairs import repair_hosts
+from swin_dense.models.distillation import students
 from tests import runs
 from tests.published import RETINANET, SWIN_ROWS, Row, all_rows
 from tests.published_pvt import PVT_ROWS
@@ -31,6 +33,7 @@ BACKBONES = {
     "scalablevit": "ScalableViT",
     "swin": "SwinTransformer",
     "swinv2": "SwinTransformerV2",
+    "timm": "TimmBackbone",
     "vit": "VisionTransformer",
     "vitdet": "VisionTransformer",
 }
@@ -42,8 +45,12 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
-def test_the_model_builds_and_its_backbone_fits_the_neck(path: Path) -> None:
+def test_the_model_builds_and_its_backbone_fits_the_neck(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repair_hosts()
+    if "_timm_" in path.stem and importlib.util.find_spec("timm") is None:
+        pytest.skip("no timm here: run `make setup`, or pip install --no-deps timm")
     cfg = load_config(path)
     if host_of(cfg) == "mmdet":
         from mmdet.registry import MODELS
@@ -52,13 +59,15 @@ def test_the_model_builds_and_its_backbone_fits_the_neck(path: Path) -> None:
         from mmseg.registry import MODELS
         from mmseg.utils import register_all_modules
     register_all_modules(init_default_scope=True)
+    # the weights of a teacher are the user's
+    monkeypatch.setattr(students, "build_teacher", lambda cfg, checkpoint: MODELS.build(cfg))
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
+    plain = cfg.model.get("student", cfg.model)
     (kind,) = (kind for tag, kind in BACKBONES.items() if f"_{tag}_" in path.stem)
     assert type(model.backbone) is getattr(swin_dense, kind)
-    reader = cfg.model.neck if "neck" in cfg.model else cfg.model.decode_head
-    channels = model.backbone.out_channels
-    assert tuple(reader.in_channels) == channels
+    reader = plain.neck if "neck" in plain else plain.decode_head
+    assert tuple(reader.in_channels) == model.backbone.out_channels
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
@@ -100,7 +109,7 @@ MILESTONES = {"1x": (12, [8, 11]), "3x": (36, [27, 33])}
 
 
 def test_every_recipe_is_in_the_table_of_published_rows() -> None:
-    ours = ("sample", "swinv2")
+    ours = ("sample", "swinv2", "timm", "_from_")
     recipes = {name_of(path) for path in CONFIGS if not any(word in path.stem for word in ours)}
     assert recipes == {row.config for row in all_rows()}
     assert len(recipes) == len(all_rows())
@@ -133,6 +142,27 @@ def test_a_v2_counterpart_differs_from_its_v1_recipe_in_the_backbone_alone(
     assert all(keys[name].decay_mult == 0 for name in added)
     assert cfg.train_dataloader.to_dict() == base.train_dataloader.to_dict()
     assert cfg.optim_wrapper.optimizer == base.optim_wrapper.optimizer
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "_from_" in path.stem], ids=name_of)
+def test_student_and_teacher_are_the_models_of_the_recipes_that_the_config_names(
+    path: Path,
+) -> None:
+    cfg, lines = load_config(path), path.read_text()
+    teacher, student = re.findall(r"^# (?:Test what is saved with )?(\S+/\S+\.py)\.", lines, re.M)
+    taught, alone, other = cfg.model, load_config(student), load_config(teacher)
+    assert taught.student == alone.model
+    assert taught.teacher_checkpoint.startswith(f"work_dirs/{Path(teacher).stem}/")
+    for part in set(taught.teacher) | set(other.model):
+        got, want = taught.teacher[part], other.model[part]
+        if part == "backbone":
+            want = {key: value for key, value in want.items() if key != "init_cfg"}
+        assert got == want, part
+    for part in set(alone) - {"model"}:
+        assert cfg[part] == alone[part], part
+    length = other.train_cfg
+    last = f"iter_{length.max_iters}" if "max_iters" in length else f"epoch_{length.max_epochs}"
+    assert Path(taught.teacher_checkpoint).stem == last
 
 
 @pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.config)

@@ -6,6 +6,7 @@ from swin_dense.backbones.pvt_v2 import PVTv2
 from swin_dense.backbones.scalable_vit import ScalableViT
 from swin_dense.backbones.swin import SwinTransformer
 from swin_dense.backbones.swin_v2 import SwinTransformerV2
+from swin_dense.backbones.timm_backbone import TimmBackbone
 from swin_dense.backbones.vit import VisionTransformer
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "ScalableViT",
     "SwinTransformer",
     "SwinTransformerV2",
+    "TimmBackbone",
     "VisionTransformer",
 ]

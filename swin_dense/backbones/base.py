@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
+from swin_dense.backbones.stage_plugins import build_plugins, run_plugins
 from swin_dense.checkpoints.families.family import Family
 from swin_dense.checkpoints.load import initialise_from, register_key_translation
 from swin_dense.errors import UserError, did_you_mean
@@ -33,20 +34,23 @@ class Backbone(BaseModule):
     Attributes:
         checkpoint_family: whose official names the parameters have: a row of
             :data:`swin_dense.checkpoints.families.MODULES`, or a Family of one's own; None where
-            weights load as they are and :func:`swin_dense.load_pretrained` is not used.
+            weights load as they are and :func:`swin_dense.load_pretrained` is not used. An instance
+            may have one of its own.
         architectures: the options that each published ``arch`` stands for.
         out_channels: channels of each map that leaves.
         out_strides: pixels of the input per cell, for each map that leaves.
+        plugins: by the number of a stage, the layers behind it; None where there are none.
 
     Raises:
         UserError: an argument that the subclass does not have, or both ``pretrained`` and
             ``init_cfg``.
     """
 
-    checkpoint_family: ClassVar[str | Family | None] = None
+    checkpoint_family: str | Family | None = None
     architectures: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     out_channels: tuple[int, ...]
     out_strides: tuple[int, ...]
+    plugins: nn.ModuleDict | None
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Refuse arguments that ``__init__`` does not have, by name, before anything is built."""
@@ -74,8 +78,30 @@ class Backbone(BaseModule):
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
+        self.plugins = None
         if self.checkpoint_family is not None:
             register_key_translation(self)
+
+    def add_plugins(
+        self, plugins: Sequence[Mapping[str, Any]] | None, channels: Sequence[int]
+    ) -> None:
+        """Put plugins behind stages; called after the model's initialisation, which is not theirs.
+
+        Args:
+            plugins: as :mod:`swin_dense.backbones.stage_plugins` says; None for none.
+            channels: of each stage's map.
+        """
+        built = build_plugins(type(self).__name__, plugins, channels)
+        if built is not None:
+            self.plugins = built
+
+    def after_stage(self, index: int, tokens: Tensor) -> Tensor:
+        """Return a stage's tokens (B, H, W, C) as its plugins leave them: for the map that leaves,
+        before its norm if it has one, and for the next stage.
+        """
+        if self.plugins is None or str(index) not in self.plugins:
+            return tokens
+        return run_plugins(self.plugins[str(index)], tokens)
 
     def frozen_parts(self, frozen_stages: int) -> Iterator[nn.Module | nn.Parameter]:
         """Yield what does not train; called with 0 or more."""
@@ -85,7 +111,9 @@ class Backbone(BaseModule):
         """Switch the frozen parts to evaluation and their gradients off."""
         if self.frozen_stages < 0:
             return
-        for part in self.frozen_parts(self.frozen_stages):
+        plugins = [] if self.plugins is None else self.plugins.items()
+        of_frozen = [layers for stage, layers in plugins if int(stage) < self.frozen_stages]
+        for part in (*self.frozen_parts(self.frozen_stages), *of_frozen):
             part.requires_grad_(False)
             if isinstance(part, nn.Module):
                 part.eval()

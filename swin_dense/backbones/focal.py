@@ -187,6 +187,7 @@ class FocalTransformer(Backbone):
         frozen_stages: number of stages that do not train, as mmdet counts: 0 freezes the embedding
             alone, k also the first k stages with their output norms, -1 nothing.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="swin_dense.Pretrained", checkpoint=...)``.
 
     Attributes:
@@ -227,6 +228,7 @@ class FocalTransformer(Backbone):
         with_cp: bool = False,
         frozen_stages: int = -1,
         pretrained: str | None = None,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -299,6 +301,7 @@ class FocalTransformer(Backbone):
             self.layers.append(FocalStage(blocks, downsample))
         add_out_norms(self, out_norm, channels, out_indices, norm)
         _initialise(self)
+        self.add_plugins(plugins, channels)
         self.freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -314,6 +317,7 @@ class FocalTransformer(Backbone):
         for index, stage in enumerate(stages):
             for block in stage.blocks:
                 tokens = run_block(block, tokens, with_cp=self.with_cp and self.training)
+            tokens = self.after_stage(index, tokens)
             if index in self.out_indices:
                 maps.append(leave(self, index, tokens, is_last=stage.downsample is None))
             if stage.downsample is not None:

@@ -62,6 +62,7 @@ class PVT(PVTPyramid):
             recognised by its content, so it makes no difference.
         frozen_stages: 0 freezes the first patch and position embedding, k the first k stages whole,
             -1 nothing.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="swin_dense.Pretrained", checkpoint=...)``.
 
     Attributes:
@@ -97,6 +98,7 @@ class PVT(PVTPyramid):
         pretrained: str | None = None,
         convert_weights: bool = True,
         frozen_stages: int = -1,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         activation = activation_from_cfg(act_cfg)
@@ -143,6 +145,7 @@ class PVT(PVTPyramid):
             nn.init.trunc_normal_(table, std=0.02)
             self.register_parameter(f"pos_embed{index + 1}", table)
         initialise_linear(self)
+        self.add_plugins(plugins, self.num_features)
         self.freeze()
 
     def _with_positions(self, index: int, tokens: Tensor) -> Tensor:

@@ -202,7 +202,7 @@ class PVTPyramid(Backbone):
             )
         grid, maps = images, []
         for index in range(self.num_stages):
-            tokens = self._stage(index, grid)
+            tokens = self.after_stage(index, self._stage(index, grid))
             grid = tokens.permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) -> (B, C, H, W)
             if index in self.out_indices:
                 maps.append(grid)

@@ -69,6 +69,7 @@ class PVTv2(PVTPyramid):
             recognised by its content, so it makes no difference.
         frozen_stages: 0 freezes the first patch embedding, k the first k stages whole,
             -1 nothing.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="swin_dense.Pretrained", checkpoint=...)``.
 
     Attributes:
@@ -104,6 +105,7 @@ class PVTv2(PVTPyramid):
         pretrained: str | None = None,
         convert_weights: bool = True,
         frozen_stages: int = -1,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         activation = activation_from_cfg(act_cfg)
@@ -145,4 +147,5 @@ class PVTv2(PVTPyramid):
         )
         initialise_linear(self)
         initialise_convolutions(self)
+        self.add_plugins(plugins, self.num_features)
         self.freeze()

@@ -6,7 +6,7 @@ H, W).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -103,6 +103,7 @@ class SwinPyramid(Backbone):
         with_cp: bool,
         frozen_stages: int,
         pretrained: str | None,
+        plugins: Sequence[Mapping[str, Any]] | None,
         init_cfg: dict[str, Any] | None,
         norm: Callable[[int], nn.Module],
         make_block: Callable[[int, int, int, bool, float], nn.Module],
@@ -162,6 +163,7 @@ class SwinPyramid(Backbone):
             self.add_module(f"norm{index}", norm(channels[index]))
 
         initialise(self)
+        self.add_plugins(plugins, channels)
         self.freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -180,6 +182,7 @@ class SwinPyramid(Backbone):
         stages: Any = self.layers
         for index, stage in enumerate(stages):
             tokens = stage(tokens, with_cp=self.with_cp and self.training)
+            tokens = self.after_stage(index, tokens)
             if index in self.out_indices:
                 normed = getattr(self, f"norm{index}")(tokens)
                 maps.append(normed.permute(0, 3, 1, 2).contiguous())  # (B, H, W, C) -> (B, C, H, W)

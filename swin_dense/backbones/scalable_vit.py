@@ -139,6 +139,7 @@ class ScalableViT(Backbone):
         frozen_stages: number of stages that do not train, as mmdet counts: 0 freezes the first
             embedding alone, k the first k stages with embeddings and output norms, -1 nothing.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="swin_dense.Pretrained", checkpoint=...)``.
 
     Attributes:
@@ -175,6 +176,7 @@ class ScalableViT(Backbone):
         with_cp: bool = False,
         frozen_stages: int = -1,
         pretrained: str | None = None,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
@@ -258,6 +260,7 @@ class ScalableViT(Backbone):
             )
         add_out_norms(self, out_norm, channels, out_indices, norm)
         _initialise(self)
+        self.add_plugins(plugins, channels)
         self.freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -275,6 +278,7 @@ class ScalableViT(Backbone):
                 tokens = run_block(block, tokens, with_cp=self.with_cp and self.training)
                 if number == 0:
                     tokens = self.pos_block[index](tokens)
+            tokens = self.after_stage(index, tokens)
             is_last = index == len(self.stages) - 1
             if index in self.out_indices:
                 maps.append(leave(self, index, tokens, is_last=is_last))

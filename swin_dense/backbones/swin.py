@@ -109,6 +109,7 @@ class SwinTransformer(SwinPyramid):
             recognised by its content, so it makes no difference.
         frozen_stages: number of stages that do not train, as mmdet counts: 0 freezes the embedding
             alone, k also the first k stages with their output norms, -1 nothing.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="Pretrained", checkpoint=...)``.
         clamp_small_maps: attend in a map that is not larger than the window as one window of the
             map's size, unshifted, as classification code does; off for the published detectors.
@@ -148,6 +149,7 @@ class SwinTransformer(SwinPyramid):
         pretrained: str | None = None,
         convert_weights: bool = False,
         frozen_stages: int = -1,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
         clamp_small_maps: bool = False,
     ) -> None:
@@ -192,6 +194,7 @@ class SwinTransformer(SwinPyramid):
             with_cp=with_cp,
             frozen_stages=frozen_stages,
             pretrained=pretrained,
+            plugins=plugins,
             init_cfg=init_cfg,
             norm=norm,
             make_block=make_block,

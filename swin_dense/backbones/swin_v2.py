@@ -105,6 +105,7 @@ class SwinTransformerV2(SwinPyramid):
         with_cp: recompute each block in the backward pass, which saves memory and costs time.
         pretrained: a checkpoint's path or URL; short for ``init_cfg=dict(type="Pretrained", ...)``.
         frozen_stages: number of stages that do not train, as for V1.
+        plugins: layers behind stages, as :mod:`swin_dense.backbones.stage_plugins` says.
         init_cfg: None, or ``dict(type="Pretrained", checkpoint=...)``.
         clamp_small_maps: attend in a map that is not larger than the window as one window of the
             map's size, unshifted, as the official classification code does.
@@ -143,6 +144,7 @@ class SwinTransformerV2(SwinPyramid):
         with_cp: bool = False,
         pretrained: str | None = None,
         frozen_stages: int = -1,
+        plugins: Sequence[Mapping[str, Any]] | None = None,
         init_cfg: dict[str, Any] | None = None,
         clamp_small_maps: bool = False,
     ) -> None:
@@ -194,6 +196,7 @@ class SwinTransformerV2(SwinPyramid):
             with_cp=with_cp,
             frozen_stages=frozen_stages,
             pretrained=pretrained,
+            plugins=plugins,
             init_cfg=init_cfg,
             norm=norm,
             make_block=make_block,

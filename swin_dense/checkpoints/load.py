@@ -20,6 +20,9 @@ from swin_dense.checkpoints.report import OUTSIDE_BACKBONE, LoadReport
 from swin_dense.errors import UserError
 
 MIN_COVERAGE = 0.9
+PLUGINS = "plugins."
+"""What the names of layers begin with that a user put behind a backbone's stages."""
+
 INIT_TYPES = ("Pretrained", "swin_dense.Pretrained")
 
 
@@ -280,7 +283,8 @@ def _report(
 def _is_expected_missing(name: str, prefix: str, family: Family) -> bool:
     """Whether a pretrained checkpoint is not expected to have this parameter of a dense model."""
     if name.startswith(prefix):
-        return bool(family.dense_only.search(name[len(prefix) :]))
+        own = name[len(prefix) :]
+        return own.startswith(PLUGINS) or bool(family.dense_only.search(own))
     return bool(OUTSIDE_BACKBONE.search(name))
 
 

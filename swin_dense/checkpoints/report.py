@@ -29,7 +29,7 @@ class LoadReport:
             there.
         mapped: class-wise parameters whose rows were matched by class name.
         missing_expected: of the missing, those that such a checkpoint never has: output norms,
-            necks and heads.
+            plugins, necks and heads.
         notes: what fits and is wrong all the same.
         classifier: names that are in such files only, and not worth a line.
         classes_kept, classes_fresh: the model's classes that the checkpoint knows, and those it

@@ -7,12 +7,14 @@ then on the names are frozen.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,14 @@ def rounded_down(side_px: int, stride: int) -> int:
     return side_px // stride
 
 
+MISTAKES_OF_ALL: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(frozen_stages=99), ["frozen_stages=99", "-1 (none)"]),
+    (dict(norm_cfg=dict(type="BN")), ["'BN'", "'LN'"]),
+    (dict(act_cfg=dict(type="Gelu")), ["'Gelu'", "GELU"]),
+    (dict(pretrained="a.pth", init_cfg=dict(type="Pretrained", checkpoint="b")), ["both"]),
+]
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the contract test has to know of a backbone.
@@ -47,6 +57,8 @@ class Entry:
         unused: beginnings of names that rightly get no gradient.
         awake: prepares fresh weights under which every part of the model counts.
         kind: the class, where one has several entries; else it is the entry's name.
+        mistakes: as ``bad``, those that our own backbones share.
+        needs: a package without which the backbone cannot be built.
     """
 
     options: Mapping[str, Any]
@@ -59,6 +71,8 @@ class Entry:
     unused: tuple[str, ...] = ()
     awake: Callable[[nn.Module], object] = field(default=lambda model: None)
     kind: str | None = None
+    mistakes: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = tuple(MISTAKES_OF_ALL)
+    needs: str | None = None
 
 
 def _awake_post_norms(model: nn.Module) -> None:
@@ -120,6 +134,15 @@ _VIT_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
     (dict(out_indices=(0, 4)), ["(0, 4)", "0 to 3"]),
     (dict(residual_block_indexes=(7,)), ["residual_block_indexes=(7,)", "0 to 3"]),
     (dict(with_cls_token=False, with_dist_token=True), ["with_dist_token=True", "class token"]),
+]
+
+_TIMM_MISTAKES: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(frozen_stages=99), ["frozen_stages=99", "-1 (none)", "to 4"]),
+    (dict(pretrained=True, init_cfg=dict(type="Pretrained", checkpoint="b")), ["both"]),
+    (dict(pretrained="a.pth"), ["pretrained='a.pth'", "checkpoint_path"]),
+    (dict(features_only=False), ["features_only=False", "True"]),
+    (dict(in_chans=4), ["in_chans=4", "in_channels"]),
+    (dict(out_indices=(0, 9)), ["(0, 9)"]),
 ]
 
 ZOO: dict[str, Entry] = {
@@ -215,6 +238,42 @@ ZOO: dict[str, Entry] = {
         ],
         awake=_awake_post_norms,
     ),
+    "TimmConvNeXt": Entry(
+        options=dict(
+            model_name="convnext_atto", depths=(2, 1, 1, 1), dims=(8, 16, 32, 64), ls_init_value=0.5
+        ),
+        frozen={
+            0: ("timm_model.stem_",),
+            2: ("timm_model.stem_", "timm_model.stages_0.", "timm_model.stages_1."),
+            4: ("timm_model.",),
+        },
+        bad=[(dict(model_name="convnext_ato"), ["'convnext_ato'", "convnext_atto", "list_models"])],
+        sizes=((64, 96), (97, 130), (33, 71), (32, 32)),
+        cells=rounded_down,
+        kind="TimmBackbone",
+        mistakes=_TIMM_MISTAKES,
+        needs="timm",
+    ),
+    "TimmResNet": Entry(
+        options=dict(
+            model_name="resnet18", channels=(8, 16, 32, 64), stem_width=4, zero_init_last=False
+        ),
+        frozen={
+            0: ("timm_model.conv1.", "timm_model.bn1."),
+            1: ("timm_model.conv1.", "timm_model.bn1.", "timm_model.layer1."),
+            4: ("timm_model.",),
+        },
+        bad=[
+            (
+                dict(model_name="resnet18.a1_in1l"),
+                ["'resnet18.a1_in1l'", "did you mean 'a1_in1k'", "tv_in1k"],
+            ),
+        ],
+        subset=None,
+        kind="TimmBackbone",
+        mistakes=_TIMM_MISTAKES,
+        needs="timm",
+    ),
     "ViTDet": Entry(
         options=dict(
             **_VIT, img_size=96, window_size=3, use_rel_pos=True, residual_block_indexes=(1,)
@@ -253,6 +312,9 @@ def class_name(name: str) -> str:
 
 def build(name: str, **options: Any) -> Any:
     """Return a small backbone of this name, awake, in training mode."""
+    needs = ZOO[name].needs
+    if needs is not None and importlib.util.find_spec(needs) is None:
+        pytest.skip(f"no {needs} here: run `make setup`, or pip install --no-deps {needs}")
     chosen = {**ZOO[name].options, "drop_path_rate": 0.0, **options}
     model = getattr(swin_dense, class_name(name))(**chosen)
     ZOO[name].awake(model)

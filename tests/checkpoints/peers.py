@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.machinery
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_dense
+from swin_dense.backbones.timm_import import import_timm
 from swin_dense.checkpoints.families.swin import LAYOUTS
 
 DEPTHS = (2, 2, 2, 2)
@@ -92,55 +89,7 @@ def timm_class(name: str) -> Any:
 
 
 def timm_module(name: str) -> Any:
-    """A module of ``timm.models``.
-
-    timm imports torchvision for its image transforms, and there is not a build of that for every
-    torch. Its models use none of it, so that an empty stand-in serves while timm is imported.
-    """
-    try:
-        with _empty_torchvision():
-            return importlib.import_module(f"timm.models.{name}")
-    except ModuleNotFoundError as error:
-        pytest.skip(f"{error}: run `make setup`, or pip install --no-deps timm")
-
-
-class _AnyAttribute(type):
-    def __getattr__(cls, name: str) -> str:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return name
-
-
-class _Empty(ModuleType):
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _AnyAttribute(name, (), {})
-
-
-class _EmptyFinder:
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.partition(".")[0] == "torchvision":
-            loader: Any = self
-            return importlib.machinery.ModuleSpec(name, loader, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> ModuleType:
-        return _Empty(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        pass
-
-
-@contextmanager
-def _empty_torchvision() -> Iterator[None]:
-    finder: Any = _EmptyFinder()
-    before = set(sys.modules)
-    sys.meta_path.append(finder)  # after the others, so that a real torchvision wins
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in set(sys.modules) - before:
-            if isinstance(sys.modules[name], _Empty):
-                del sys.modules[name]
+    """A module of ``timm.models``."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("no timm here: run `make setup`, or pip install --no-deps timm")
+    return import_timm(f"timm.models.{name}")

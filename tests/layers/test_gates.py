@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +32,50 @@ def test_se_of_two_channels_worked_by_hand() -> None:
     image = torch.tensor([[[[2.0, 4.0]], [[1.0, 3.0]]]])  # means 3 and 2: hidden 3 - 2 + 1 = 2
     gates = 1 / (1 + torch.exp(torch.tensor([-2.0, 2.0])))
     torch.testing.assert_close(layer(image), image * gates.view(1, 2, 1, 1))
+
+
+POOLED = {"avg": 3.5, "max": 4.0, "lp": 5.0, "lse": 4.3132617 + 0.6931472}
+"""Of the channels (3, 4) and (0, 0), summed: root of 9 + 16; 4 + ln(1 + 1 / e) and ln 2."""
+
+
+@pytest.mark.parametrize(
+    "pool_types", [("avg", "max"), ("lp",), ("lse",), ("avg", "max", "lp", "lse")]
+)
+def test_cbams_poolings_worked_by_hand(pool_types: tuple[str, ...]) -> None:
+    gate = CBAM(2, ratio=2, pool_types=pool_types, no_spatial=True)
+    mlp = gate.ChannelGate.mlp
+    with torch.no_grad():
+        mlp[1].weight.copy_(torch.tensor([[1.0, 1.0]]))  # the hidden channel sums the two
+        mlp[1].bias.zero_()
+        mlp[3].weight.copy_(torch.tensor([[0.1], [-0.1]]))
+        mlp[3].bias.copy_(torch.tensor([0.05, 0.0]))  # counts once for each pooling
+    image = torch.tensor([[[[3.0, 4.0]], [[0.0, 0.0]]]], requires_grad=True)
+    total = sum(POOLED[kind] for kind in pool_types)
+    first = 1 / (1 + math.exp(-(0.1 * total + 0.05 * len(pool_types))))
+    got = gate(image)
+    torch.testing.assert_close(got, torch.tensor([[[[3 * first, 4 * first]], [[0.0, 0.0]]]]))
+    got.sum().backward()
+    assert image.grad is not None
+    assert image.grad.isfinite().all()  # the root at 0 too
+
+
+def test_an_exponential_of_large_values_does_not_overflow() -> None:
+    gate = CBAM(2, ratio=2, pool_types=("lse",))
+    assert gate(torch.full((1, 2, 3, 3), 1e4)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("pool_types", "words"),
+    [
+        (("avg", "maks"), "'maks' (did you mean 'max'?); expected avg, max, lp, lse"),
+        ((), "`pool_types` is (); expected one or more"),
+        (("avg", "avg"), "each once"),
+        ("avg", "`pool_types` is 'avg'; expected one or more"),
+    ],
+)
+def test_wrong_poolings_are_named(pool_types: Any, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        CBAM(16, pool_types=pool_types)
 
 
 def test_the_parameter_names_are_frozen() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import MODELS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, MODELS
 
 from swin_dense.checkpoints.read import read_checkpoint
 from swin_dense.cli.test import main as test_main
 from swin_dense.cli.train import main as train_main
+from swin_dense.engine.config import host_of
 from swin_dense.engine.train import TrainOptions, train
 from swin_dense.errors import UserError
 from tests import runs
@@ -171,3 +174,55 @@ def test_a_detector_learns_from_the_teachers_view_of_its_own_proposals(
     model.load_state_dict(plain)
     same = model.loss(data["inputs"], data["data_samples"])
     torch.testing.assert_close(same["loss_distill"], torch.zeros(()), atol=1e-6, rtol=0)
+
+
+def of_both(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a plain config for student and teacher of a taught one."""
+    found = {key: value for key, value in options.items() if not key.startswith("model.")}
+    for key in options.keys() - found.keys():
+        for role in ("student", "teacher"):
+            found[key.replace("model.", f"model.{role}.")] = options[key]
+    return found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "distillation/upernet_swin_t_from_swin_b_8xb2_160k_ade20k_512x512.py",
+        "distillation/mask_rcnn_swin_t_from_swin_s_fpn_1x_coco.py",
+    ],
+)
+def test_a_shipped_config_trains_a_student_on_a_wider_teacher(
+    config: str, shared_data: Path, tmp_path: Path
+) -> None:
+    if "upernet" in config:
+        options = runs.semantic_options(shared_data / "ade_mini") | runs.small_swin("mmseg")
+        wider = {"decode_head.in_channels": [36, 72, 144, 288], "auxiliary_head.in_channels": 144}
+    else:
+        options = runs.coco_options(shared_data / "coco_mini") | runs.small_swin("mmdet")
+        wider = {"neck.in_channels": [36, 72, 144, 288]}
+    wider = {"backbone.embed_dims": 36, **wider}
+    path = tmp_path / "teacher.pth"
+    both = of_both(options) | {f"model.teacher.{key}": value for key, value in wider.items()}
+    cfg = runs.load(config, both | {"model.teacher_checkpoint": str(path)}, tmp_path / "run")
+    import_module(f"{host_of(cfg)}.utils").register_all_modules(init_default_scope=True)
+    torch.save({"state_dict": MODELS.build(cfg.model.teacher).state_dict()}, path)
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=2)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.param_scheduler = []
+    cfg.default_hooks.checkpoint = None
+    losses: list[float] = []
+
+    class Watch(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, *_: Any, **others: Any) -> None:
+            (found,) = (v for k, v in others["outputs"].items() if k.endswith("loss_distill"))
+            losses.append(found.item())
+
+    HOOKS.register_module(name="WatchOfTheTeacher", module=Watch, force=True)
+    cfg.custom_hooks = [dict(type="WatchOfTheTeacher")]
+    model: Any = runs.train(cfg, TrainOptions(seed=0)).model
+    assert type(model).__name__ in ("DistilledEncoderDecoder", "DistilledMaskRCNN")
+    assert model.teacher.backbone.out_channels == (36, 72, 144, 288)
+    assert model.backbone.out_channels == tuple(runs.SMALL_SWIN_CHANNELS)
+    assert len(losses) == 2
+    assert all(0 < loss < 10 for loss in losses)

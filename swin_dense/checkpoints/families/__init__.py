@@ -37,12 +37,12 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(backbone: nn.Module) -> Family | None:
-    """Return the family of a backbone; None where its class says none.
+    """Return the family that a backbone, or its class, says; None where neither does.
 
     Raises:
-        UserError: the class says one that is not known.
+        UserError: it is one that is not known.
     """
-    name = getattr(type(backbone), "checkpoint_family", None)
+    name = getattr(backbone, "checkpoint_family", None)
     if name is None or isinstance(name, Family):
         return name
     if name not in MODULES:
