@@ -67,8 +67,7 @@ def test_the_model_builds_and_its_backbone_fits_the_neck(
     (kind,) = (kind for tag, kind in BACKBONES.items() if f"_{tag}_" in path.stem)
     assert type(model.backbone) is getattr(swin_dense, kind)
     reader = plain.neck if "neck" in plain else plain.decode_head
-    channels = model.backbone.out_channels
-    assert tuple(reader.in_channels) == channels
+    assert tuple(reader.in_channels) == model.backbone.out_channels
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)

@@ -120,15 +120,6 @@ _PYRAMID_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
     (dict(out_norm="eech"), ["'eech'", "did you mean 'each'", "none, last, each"]),
 ]
 
-_TIMM_MISTAKES: list[tuple[Mapping[str, Any], Sequence[str]]] = [
-    (dict(frozen_stages=99), ["frozen_stages=99", "-1 (none)", "to 4"]),
-    (dict(pretrained=True, init_cfg=dict(type="Pretrained", checkpoint="b")), ["both"]),
-    (dict(pretrained="a.pth"), ["pretrained='a.pth'", "checkpoint_path"]),
-    (dict(features_only=False), ["features_only=False", "True"]),
-    (dict(in_chans=4), ["in_chans=4", "in_channels"]),
-    (dict(out_indices=(0, 9)), ["(0, 9)"]),
-]
-
 _VIT = dict(embed_dims=16, num_layers=4, num_heads=2, pretrain_img_size=64)
 _VIT_FROZEN = {
     0: ("patch_embed.", "pos_embed", "cls_token", "dist_token"),
@@ -143,6 +134,15 @@ _VIT_BAD: list[tuple[Mapping[str, Any], Sequence[str]]] = [
     (dict(out_indices=(0, 4)), ["(0, 4)", "0 to 3"]),
     (dict(residual_block_indexes=(7,)), ["residual_block_indexes=(7,)", "0 to 3"]),
     (dict(with_cls_token=False, with_dist_token=True), ["with_dist_token=True", "class token"]),
+]
+
+_TIMM_MISTAKES: list[tuple[Mapping[str, Any], Sequence[str]]] = [
+    (dict(frozen_stages=99), ["frozen_stages=99", "-1 (none)", "to 4"]),
+    (dict(pretrained=True, init_cfg=dict(type="Pretrained", checkpoint="b")), ["both"]),
+    (dict(pretrained="a.pth"), ["pretrained='a.pth'", "checkpoint_path"]),
+    (dict(features_only=False), ["features_only=False", "True"]),
+    (dict(in_chans=4), ["in_chans=4", "in_channels"]),
+    (dict(out_indices=(0, 9)), ["(0, 9)"]),
 ]
 
 ZOO: dict[str, Entry] = {

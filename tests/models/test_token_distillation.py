@@ -159,3 +159,22 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     data = model.data_preprocessor(batch("mmseg"), True)
     with pytest.raises(UserError, match=r"\(2, 7\).*\(2, 8\).*num_classes"):
         model.loss(**data)
+
+
+def test_a_classifier_of_timm_teaches_with_its_own_file(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="run `make setup`")
+    options = dict(
+        type="swin_dense.TimmClassifier",
+        model_name="resnet18",
+        num_classes=CLASSES,
+        block_args=dict(reduce_first=1),
+        channels=(8, 8, 16, 16),
+    )
+    teacher = MODELS.build(options)
+    torch.save(teacher.state_dict(), tmp_path / "timm.pth")
+    model = build("mmseg", tmp_path, teacher=options, teacher_checkpoint=str(tmp_path / "timm.pth"))
+    data = model.data_preprocessor(batch("mmseg"), True)
+    assert torch.equal(model.teacher(data["inputs"]), teacher.eval()(data["inputs"]))
+    assert model.loss(**data)["loss_distill"] > 0
+    with pytest.raises(UserError, match="resnet1888"):
+        MODELS.build(dict(type="swin_dense.TimmClassifier", model_name="resnet1888"))

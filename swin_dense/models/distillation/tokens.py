@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
+from swin_dense.backbones.timm_import import import_timm
 from swin_dense.errors import UserError
 from swin_dense.models.distillation.losses import Reduction
 from swin_dense.models.distillation.students import (
@@ -102,3 +103,25 @@ def TokenDistilled(
     nn.init.trunc_normal_(backbone.head_dist.weight, std=0.02)
     nn.init.zeros_(backbone.head_dist.bias)
     return become(built, build_teacher(teacher, teacher_checkpoint), _TokenStudent, recipe)
+
+
+@MODELS.register_module()
+def TimmClassifier(model_name: str, **options: Any) -> nn.Module:
+    """Build an image classifier of timm, for a teacher: no weights are downloaded.
+
+    Args:
+        model_name: as ``timm.create_model`` takes it, such as "regnety_160", DeiT's teacher.
+        options: anything else that the model takes, such as ``num_classes``.
+
+    Raises:
+        UserError: timm is not installed, or has no such model.
+    """
+    timm = import_timm()
+    try:
+        model: nn.Module = timm.create_model(model_name, pretrained=False, **options)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"TimmClassifier got model_name={model_name!r} with {options}, which timm does not "
+            f"build: {error}. Expected a name of timm.list_models() and its options."
+        ) from error
+    return model
