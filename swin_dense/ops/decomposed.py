@@ -140,6 +140,8 @@ def attend_with_bias(
 ) -> Tensor:
     """Do it with the positions of all heads as one (B, h, N, N) bias."""
     along_rows, along_columns = _offsets(query, rows, columns)
+    if not len(query):  # every branch was dropped: nothing, with gradients of zero
+        return query + key + value + along_rows.sum() + along_columns.sum()
     # (B, h, N, H, 1) + (B, h, N, 1, W) -> (B, h, N, N)
     bias = (along_rows[..., :, None] + along_columns[..., None, :]).flatten(-2)
     return attend(query, key, value, scale=scale, bias=bias, dropout_p=dropout_p)
