@@ -167,7 +167,6 @@ def test_a_classifier_of_timm_teaches_with_its_own_file(tmp_path: Path) -> None:
         type="swin_dense.TimmClassifier",
         model_name="resnet18",
         num_classes=CLASSES,
-        block_args=dict(reduce_first=1),
         channels=(8, 8, 16, 16),
     )
     teacher = MODELS.build(options)
