@@ -50,7 +50,9 @@ def install() -> None:
             return original(
                 self, mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )
-        shares = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
+        shares = torch.as_tensor(mask_preds, dtype=bboxes.dtype, device=bboxes.device)
+        if not activate_map:
+            shares = mask_preds.sigmoid()
         if not self.class_agnostic:
             shares = shares[range(len(shares)), labels][:, None]
         scale = bboxes.new_tensor(img_meta["scale_factor"])  # (2,) of width and height
@@ -91,6 +93,8 @@ def paste(
     """
     if tight is None:
         tight = shares.device.type == "cpu"
+    if boxes_xyxy.dtype == torch.float64:  # which mmdet refuses
+        boxes_xyxy = boxes_xyxy.float()
     find = _tight_windows if tight else _reached_windows
     windows = find(shares, boxes_xyxy, image_hw, threshold)
     return [

@@ -84,6 +84,9 @@ class RleMasks(Tensor):
         """Return the pixels as nested lists."""
         return list(self.decode().tolist())
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.decode().__dlpack__(**options)
+
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, slice):
             return self._pick(range(len(self))[index])
@@ -168,7 +171,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ite
 def _decoded(value: Any, plain: Mapping[int, Tensor]) -> Any:
     """Return ``value`` with pixels for run lengths, inside lists and mappings too."""
     if isinstance(value, RleMasks):
-        return plain.get(id(value), None) if id(value) in plain else value.decode()
+        return plain[id(value)] if id(value) in plain else value.decode()
     if isinstance(value, list | tuple):
         return type(value)(_decoded(each, plain) for each in value)
     if isinstance(value, dict):

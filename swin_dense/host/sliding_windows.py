@@ -59,7 +59,8 @@ def slide(self: Any, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> T
         for left, right in columns:
             window = inputs[:, :, top:bottom, left:right]
             batch_img_metas[0]["img_shape"] = window.shape[2:]
-            total[:, :, top:bottom, left:right] += self.encode_decode(window, batch_img_metas)
+            logits = self.encode_decode(window, batch_img_metas)
+            total[:, :, top:bottom, left:right].add_(logits)
     # how many windows see a pixel: (H, 1) x (1, W)
     seen = _counts(rows, total.new_zeros(height, 1)) * _counts(columns, total.new_zeros(width, 1)).T
     return total.div_(seen)
