@@ -50,8 +50,9 @@ def install() -> None:
             return original(
                 self, mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )
-        shares = torch.as_tensor(mask_preds, dtype=bboxes.dtype, device=bboxes.device)
-        if not activate_map:
+        if activate_map:  # they are probabilities already
+            shares = torch.as_tensor(mask_preds, dtype=bboxes.dtype, device=bboxes.device)
+        else:
             shares = mask_preds.sigmoid()
         if not self.class_agnostic:
             shares = shares[range(len(shares)), labels][:, None]

@@ -87,6 +87,10 @@ class RleMasks(Tensor):
     def __dlpack__(self, **options: Any) -> Any:
         return self.decode().__dlpack__(**options)
 
+    def share_memory_(self) -> RleMasks:
+        """Return the masks as they are; other processes get the run lengths."""
+        return self
+
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, slice):
             return self._pick(range(len(self))[index])
