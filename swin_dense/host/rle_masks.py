@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 _aten: Any = torch.ops.aten
+_PLACES = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
 class RleMasks(Tensor):
@@ -103,7 +104,7 @@ class RleMasks(Tensor):
             wanted = torch.as_tensor(first, device="cpu")
             if wanted.dtype == torch.bool and wanted.dim() == 1:
                 return self._pick(torch.arange(len(self))[wanted].tolist())
-            if wanted.dim() == 1 and not wanted.is_floating_point():
+            if wanted.dim() == 1 and (not len(wanted) or wanted.dtype in _PLACES):
                 return self._pick(torch.arange(len(self))[wanted.long()].tolist())
         return self.decode()[index]
 

@@ -6,6 +6,7 @@ Letters: B images; K classes; H, W the picture; h, w a window.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +21,11 @@ def install() -> None:
     import mmseg.models.segmentors.base as base
     from mmseg.models.segmentors import EncoderDecoder, MultimodalEncoderDecoder
 
-    EncoderDecoder.slide_inference = slide
-    MultimodalEncoderDecoder.slide_inference = slide
+    for segmentor in (EncoderDecoder, MultimodalEncoderDecoder):
+        segmentor.slide_inference = _in_place_of(segmentor.slide_inference)
     host_resize = base.resize
 
+    @wraps(host_resize)
     def resize(input: Tensor, size: Any = None, *args: Any, **kwargs: Any) -> Tensor:
         """Return ``input`` itself where it has that size already, and all of its memory."""
         whole = input.untyped_storage().nbytes() == input.numel() * input.element_size()
@@ -32,6 +34,16 @@ def install() -> None:
         return host_resize(input, size, *args, **kwargs)
 
     base.resize = resize
+
+
+def _in_place_of(original: Any) -> Any:
+    @wraps(original)
+    def slide_inference(
+        self: Any, inputs: Tensor, batch_img_metas: list[dict[str, Any]]
+    ) -> Tensor:
+        return slide(self, inputs, batch_img_metas)
+
+    return slide_inference
 
 
 def slide(self: Any, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:

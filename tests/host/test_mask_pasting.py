@@ -191,7 +191,7 @@ def test_heads_of_cascades_and_pointrend_inherit_the_pasting() -> None:
 
 
 WHOLE_WAY = """
-import json, resource, sys
+import json, sys
 import numpy as np, torch
 import swin_dense
 from mmengine.config import ConfigDict
@@ -199,6 +199,7 @@ from mmengine.structures import InstanceData
 from swin_dense.evaluation.coco_metric import CocoMetric
 from swin_dense.host.repairs import repair_hosts
 from swin_dense.inference.predictor import _to_prediction
+from tests.peak import peak_bytes
 
 folder, share = sys.argv[1], float(sys.argv[2])
 height, width, count = 4000, 6000, 100
@@ -227,7 +228,7 @@ metric.process(None, [sample.cpu().to_dict()])
 metric.evaluate(1)
 drawn = _to_prediction(sample, ("a",)).draw(np.zeros((height, width, 3), np.uint8))
 assert (drawn > 0).mean() > share / 4
-print(json.dumps(dict(peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)))
+print(json.dumps(dict(peak=peak_bytes())))
 """
 
 
