@@ -46,7 +46,8 @@ def install() -> None:
         activate_map: bool = False,
     ) -> Tensor:
         soft = rcnn_test_cfg.mask_thr_binary < 0  # shares of 255 instead of a mask
-        if soft or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if soft or tracing or torch.onnx.is_in_onnx_export():
             return original(
                 self, mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )
@@ -157,7 +158,7 @@ def _runs(
     width, height = right - left, bottom - top
     if width <= 0 or height <= 0:
         return np.zeros(0, np.int64)
-    x1, y1, x2, y2 = box_xyxy.split(1)
+    x1, y1, x2, y2 = box_xyxy[:, None]
     columns = _places(left, right, x1, x2)
     rows = _places(top, bottom, y1, y2)[None]
     # columns as long as the picture go on in the next one; shorter ones end in a pixel outside

@@ -41,7 +41,7 @@ class RleMasks(Tensor):
     rles: tuple[dict[str, Any], ...]
 
     # what Python calls on a subclass goes straight to __torch_dispatch__
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(
@@ -50,6 +50,7 @@ class RleMasks(Tensor):
         image_hw: Sequence[int],
         device: torch.device | str = "cpu",
     ) -> RleMasks:
+        """Wrap run lengths; see the class."""
         own = tuple(dict(rle) for rle in rles)
         height, width = map(int, image_hw)
         assert all(list(rle["size"]) == [height, width] for rle in own)
@@ -113,10 +114,10 @@ class RleMasks(Tensor):
         pixels[index] = value
         self.rles = RleMasks.encode(pixels).rles
 
-    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Tensor]:
         return (self._one(place) for place in range(len(self)))
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"RleMasks(shape={tuple(self.shape)}, device={str(self.device)!r})"
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -126,7 +127,7 @@ class RleMasks(Tensor):
         return self._like(self.rles)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Keep what copies and moves compressed; decode for all else."""

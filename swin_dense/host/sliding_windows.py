@@ -38,9 +38,7 @@ def install() -> None:
 
 def _in_place_of(original: Any) -> Any:
     @wraps(original)
-    def slide_inference(
-        self: Any, inputs: Tensor, batch_img_metas: list[dict[str, Any]]
-    ) -> Tensor:
+    def slide_inference(self: Any, inputs: Tensor, batch_img_metas: list[dict[str, Any]]) -> Tensor:
         return slide(self, inputs, batch_img_metas)
 
     return slide_inference

@@ -124,7 +124,7 @@ def test_copies_stay_compressed(keep: Callable[[Tensor], Tensor], pair: Pair) ->
 
 @pytest.mark.usefixtures("_no_decoding")
 def test_joined_and_picked_instances_stay_compressed(pair: Pair) -> None:
-    masks, pixels = pair
+    masks, _ = pair
     found = InstanceData(masks=masks, scores=torch.linspace(1, 0, 5))
     confident = found[found.scores > 0.4]
     assert isinstance(confident.masks, RleMasks)

@@ -188,7 +188,8 @@ segmentor = Segmentor()
 slide(segmentor, image[:, :, :300, :300], [{}])
 before = peak_bytes()
 logits = slide(segmentor, image, [{}])
-print(json.dumps(dict(extra=peak_bytes() - before, least=float(logits.min()), most=float(logits.max()))))
+extra = peak_bytes() - before
+print(json.dumps(dict(extra=extra, least=float(logits.min()), most=float(logits.max()))))
 """
 
 

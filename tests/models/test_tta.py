@@ -31,7 +31,9 @@ def detector(config: str = runs.MASK_RCNN) -> Any:
     options = runs.coco_options(Path("unused")) | runs.small_swin("mmdet")
     if config != runs.MASK_RCNN:
         options = {k: v for k, v in options.items() if k.startswith("model.backbone")}
-        options["model.neck.in_channels"] = runs.SMALL_SWIN_CHANNELS[-3 if config == RETINANET else -4 :]
+        options["model.neck.in_channels"] = runs.SMALL_SWIN_CHANNELS[
+            -3 if config == RETINANET else -4 :
+        ]
     return build(load_config(config, options).model, "mmdet")
 
 
