@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+import swin_dense  # noqa: F401  the ops that the hosts import
 from benchmarks.common import RESULTS, setting, table, versions
 
 MASKS = {
@@ -97,7 +98,6 @@ def measure(case: str, side: str) -> dict[str, Any]:
 def paste_masks(height: int, width: int, share: float) -> Any:
     """Return a function from logits to run lengths."""
     import numpy as np
-    import swin_dense  # noqa: F401  the ops that mmdet imports
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmengine.config import ConfigDict
     from pycocotools import mask as coco_mask
@@ -124,7 +124,6 @@ def paste_masks(height: int, width: int, share: float) -> Any:
 
 def slide(height: int, width: int, share: float) -> Any:
     """Return a function from the picture to logits and labels."""
-    import swin_dense  # noqa: F401
     from mmengine.config import ConfigDict
     from mmengine.registry import MODELS, DefaultScope
     from mmseg.models import EncoderDecoder  # noqa: F401
