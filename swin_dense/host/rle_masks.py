@@ -133,6 +133,8 @@ class RleMasks(Tensor):
         """Keep what copies and moves compressed; decode for all else."""
         kwargs = dict(kwargs or {})
         packet = func.overloadpacket
+        if packet in (_aten.to, _aten.contiguous):  # only inference_mode lets them come so far
+            return func.decompose(*args, **kwargs)
         if packet in (_aten.detach, _aten.alias, _aten.clone, _aten.lift_fresh):
             return args[0]._like(args[0].rles)
         if packet is _aten._to_copy and kwargs.get("dtype") in (None, torch.bool):
