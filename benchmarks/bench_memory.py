@@ -26,16 +26,12 @@ import torch
 import swin_dense  # noqa: F401  the ops that the hosts import
 from benchmarks.common import RESULTS, setting, table, versions
 
-MASKS = {
+CASES = {
     "masks, 100 of 1/8 of the sides, 800 x 1333": ("masks", 800, 1333, 0.125),
     "masks, 100 of 1/8 of the sides, 4000 x 6000": ("masks", 4000, 6000, 0.125),
     "masks, 100 as large as the picture, 4000 x 6000": ("masks", 4000, 6000, 1.0),
-}
-WINDOWS = {
     "windows, 150 classes, 2048 x 3072": ("windows", 2048, 3072, 1.0),
-    "windows, 150 classes, 2048 x 3072, resized to 3/4": ("windows", 2048, 3072, 0.75),
 }
-CASES = MASKS | WINDOWS
 COUNT, CLASSES, CROP, STRIDE = 100, 150, 512, 341
 ALLOCATOR = dict(MALLOC_MMAP_THRESHOLD_="1073741824", MALLOC_TRIM_THRESHOLD_="4294967296")
 
@@ -50,7 +46,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(*options.one)))
         return
-    record = setting(packages=versions("torch", "mmdet", "mmsegmentation", "pycocotools"), rows=[])
+    packages = versions("torch", "mmdet", "mmsegmentation", "pycocotools")
+    record = setting(rounds=options.rounds, packages=packages, rows=[])
     record["threads"] = int(os.environ.get("OMP_NUM_THREADS", record["threads"]))
     for case in CASES:
         found: dict[str, list[Any]] = {"host": [], "ours": []}
@@ -64,6 +61,7 @@ def main() -> None:
             record["rows"].append(dict(case=case, by=side, **row))
             print(record["rows"][-1], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
+    record["load_average_after"] = round(os.getloadavg()[0], 1)
     (options.out / "memory.json").write_text(json.dumps(record, indent=2) + "\n")
     (options.out / "memory.md").write_text(to_markdown(record))
 
@@ -179,8 +177,9 @@ def to_markdown(record: dict[str, Any]) -> str:
         "",
         f"`python benchmarks/bench_memory.py`, {record['date']}, {record['machine']}, "
         f"{record['cores']} cores, threads: {record['threads']}, load "
-        f"{record['load_average_before']} before; {packages}. Medians; ours and the host's results "
-        "are equal to the last bit.",
+        f"{record['load_average_before']} before, {record['load_average_after']} after; {packages}.",
+        "",
+        f"Medians of {record['rounds']}; ours and the host's results are equal to the last bit.",
         "",
         *table(["Case", "By", "Seconds", "Peak, MB beyond the inputs"], rows),
         "",

@@ -138,7 +138,7 @@ class RleMasks(Tensor):
         if packet in (_aten.detach, _aten.alias, _aten.clone, _aten.lift_fresh):
             return args[0]._like(args[0].rles)
         if packet is _aten._to_copy and kwargs.get("dtype") in (None, torch.bool):
-            return RleMasks(args[0].rles, args[0].shape[1:], kwargs.get("device", args[0].device))
+            return RleMasks(args[0].rles, args[0].shape[1:], kwargs.get("device") or args[0].device)
         if packet is _aten.cat and _joins_whole_masks(*args, **kwargs):
             return args[0][0]._like([rle for masks in args[0] for rle in masks.rles])
         changed = [value for value in _written(func, args, kwargs) if isinstance(value, RleMasks)]
