@@ -168,6 +168,7 @@ def peak_mb() -> int:
 def to_markdown(record: dict[str, Any]) -> str:
     """Return the page."""
     packages = ", ".join(f"{name} {number}" for name, number in record["packages"].items())
+    before, after = record["load_average_before"], record["load_average_after"]
     rows = [
         [row["case"], row["by"], f"{row['seconds']:.2f}", f"{row['mb']:.0f}"]
         for row in record["rows"]
@@ -176,10 +177,11 @@ def to_markdown(record: dict[str, Any]) -> str:
         "# Masks and sliding windows: time and peak memory",
         "",
         f"`python benchmarks/bench_memory.py`, {record['date']}, {record['machine']}, "
-        f"{record['cores']} cores, threads: {record['threads']}, load "
-        f"{record['load_average_before']} before, {record['load_average_after']} after; {packages}.",
+        f"{record['cores']} cores, threads: {record['threads']}, load {before} before, {after} "
+        f"after; {packages}.",
         "",
-        f"Medians of {record['rounds']}; ours and the host's results are equal to the last bit.",
+        f"Medians of {record['rounds']}; ours and the host's results are equal to the last bit."
+        + record.get("note", ""),
         "",
         *table(["Case", "By", "Seconds", "Peak, MB beyond the inputs"], rows),
         "",
