@@ -29,6 +29,7 @@ from swin_dense.evaluation.coco_scores import (
 )
 from swin_dense.evaluation.prediction_writers import DetectionWriter, RunHeader
 from swin_dense.evaluation.predictions import DetectionPredictions, PredictedImage
+from swin_dense.host.rle_masks import RleMasks
 from swin_dense.registry import METRICS
 
 _KINDS = ("bbox", "segm", "proposal", "proposal_fast")
@@ -225,6 +226,8 @@ class CocoMetric(BaseMetric):
         good = np.isfinite(scores) & np.isfinite(boxes).all(axis=1)
         self._dropped += int((~good).sum())
         masks = found.get("masks")
+        if isinstance(masks, RleMasks):
+            masks = masks.rles
         results = []
         for place in np.flatnonzero(good):
             left, top, right, bottom = map(float, boxes[place])

@@ -8,6 +8,7 @@ from typing import Any
 
 from swin_dense.checkpoints.read import allow_globals, read_checkpoint
 from swin_dense.errors import UserError, did_you_mean
+from swin_dense.host import mask_pasting, sliding_windows
 
 
 @cache
@@ -17,6 +18,8 @@ def repair_hosts() -> None:
     _bind_coco_classes_by_name()
     _name_images_that_do_not_decode()
     _let_mmdet_swin_return_itself()
+    mask_pasting.install()
+    sliding_windows.install()
 
 
 def _load_checkpoints_safely() -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -29,6 +30,7 @@ from swin_dense.engine.config import host_of, leaf_datasets, load_config
 from swin_dense.errors import UserError
 from swin_dense.evaluation.analysis.thresholds import META_KEY
 from swin_dense.host.repairs import repair_hosts
+from swin_dense.host.rle_masks import RleMasks
 from swin_dense.visualization.draw import draw_instances, draw_semantic
 from swin_dense.visualization.images import RgbImage, as_rgb
 
@@ -58,7 +60,8 @@ class Prediction:
         boxes_xyxy: (N, 4) float32 left, top, right, bottom; None from a segmenter.
         scores: (N,) float32, best first; None from a segmenter.
         labels: (N,) int64 class indices; None from a segmenter.
-        masks: (N, H, W) bool; None where the model gives no masks.
+        rle_masks: (N, H, W), which stay compressed: ``rle_masks[2]`` decodes one, a tensor (H, W),
+            ``rle_masks.rles`` are COCO run lengths; None where the model gives no masks.
         label_map: (H, W) int32 class indices; None from a detector.
         least_scores: (classes,) the score that a detection of each class needs, where the
             checkpoint has thresholds that were chosen on test data; else None.
@@ -69,9 +72,14 @@ class Prediction:
     boxes_xyxy: NDArray[np.float32] | None = None
     scores: NDArray[np.float32] | None = None
     labels: NDArray[np.int64] | None = None
-    masks: NDArray[np.bool_] | None = None
+    rle_masks: RleMasks | None = None
     label_map: NDArray[np.int32] | None = None
     least_scores: NDArray[np.float32] | None = None
+
+    @cached_property
+    def masks(self) -> NDArray[np.bool_] | None:
+        """All masks as pixels, (N, H, W) bool, N x H x W bytes; decoded when first asked for."""
+        return None if self.rle_masks is None else self.rle_masks.numpy()
 
     def confident(self, score_threshold: float | None = None) -> NDArray[np.bool_]:
         """Return which detections count, (N,): those that reach the threshold.
@@ -116,7 +124,7 @@ class Prediction:
             boxes_xyxy=self.boxes_xyxy[kept],
             labels=self.labels[kept],
             scores=self.scores[kept],
-            masks=None if self.masks is None else self.masks[kept],
+            masks=None if self.rle_masks is None else self.rle_masks[kept],
             class_names=self.class_names,
             score_threshold=0.0,
         )
@@ -359,12 +367,11 @@ def _to_prediction(result: Any, class_names: tuple[str, ...]) -> Prediction:
             f"the model predicts {', '.join(result.keys())}; expected instances or one label map."
         )
     found = result.pred_instances.cpu()
-    masks = found.masks.numpy().astype(bool) if "masks" in found else None
     return Prediction(
         (height, width),
         class_names,
         boxes_xyxy=found.bboxes.numpy().astype(np.float32).reshape(-1, 4),
         scores=found.scores.numpy().astype(np.float32),
         labels=found.labels.numpy().astype(np.int64),
-        masks=masks,
+        rle_masks=RleMasks.encode(found.masks) if "masks" in found else None,
     )

@@ -7,6 +7,7 @@ Letters: N instances; H, W the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def draw_instances(
     boxes_xyxy: ArrayLike,
     labels: ArrayLike,
     scores: ArrayLike | None = None,
-    masks: ArrayLike | None = None,
+    masks: Any = None,
     class_names: Sequence[str],
     score_threshold: float = 0.3,
     min_short_side_px: int = MIN_SHORT_SIDE_PX,
@@ -54,7 +55,8 @@ def draw_instances(
         boxes_xyxy: (N, 4), in pixels of ``image``; clipped to it.
         labels: (N,) class indices.
         scores: (N,) in 0..1; None for annotations, which are all drawn.
-        masks: (N, H, W), what is not zero belongs to the instance.
+        masks: (N, H, W), what is not zero belongs to the instance; an array, or anything else
+            with a shape that gives one mask by its number, of which one is looked at at a time.
         class_names: by index; a label without a name reads ``class 7``.
         score_threshold: the least score that is drawn.
         min_short_side_px: enlarge a smaller picture by a whole factor first; 0 keeps the size.
@@ -67,7 +69,7 @@ def draw_instances(
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     classes = np.asarray(labels, np.int64).reshape(-1)
     confidence = None if scores is None else np.asarray(scores, np.float64).reshape(-1)
-    shapes = None if masks is None else np.asarray(masks)
+    shapes = masks if masks is None or hasattr(masks, "shape") else np.asarray(masks)
     _check_instances(boxes, classes, confidence, shapes, (image_hw[0], image_hw[1]))
 
     keep: NDArray[np.bool_] = np.asarray(np.isfinite(boxes).all(axis=1), np.bool_)
@@ -85,7 +87,7 @@ def draw_instances(
     if shapes is not None:
         for index in order:
             outlines[index] = _fill_mask(
-                canvas, shapes[index], class_color_of(classes[index]), factor
+                canvas, np.asarray(shapes[index]), class_color_of(classes[index]), factor
             )
     _draw_outlines(canvas, order, boxes, classes, outlines)
 
@@ -209,7 +211,7 @@ def _check_instances(
     boxes: NDArray[np.float64],
     labels: NDArray[np.int64],
     scores: NDArray[np.float64] | None,
-    masks: NDArray[np.generic] | None,
+    masks: Any,
     image_hw: tuple[int, int],
 ) -> None:
     count = len(boxes)
@@ -219,9 +221,10 @@ def _check_instances(
     for name, length in lengths.items():
         if length != count:
             raise UserError(f"got {count} boxes and {length} {name}; expected one each.")
-    if masks is not None and masks.shape != (count, *image_hw) and not (count == 0 == len(masks)):
+    shape = None if masks is None else tuple(masks.shape)
+    if shape not in (None, (count, *image_hw)) and not (count == 0 == len(masks)):
         raise UserError(
-            f"got masks of shape {masks.shape}; expected {(count, *image_hw)}, one of the "
+            f"got masks of shape {shape}; expected {(count, *image_hw)}, one of the "
             "picture's size for each box. Draw on the picture that the boxes were found in."
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 
 from benchmarks.bench_evaluation import random_coco
 from swin_dense.errors import UserError
@@ -18,6 +19,7 @@ from swin_dense.evaluation.coco_backends import BACKENDS, choose_backend
 from swin_dense.evaluation.coco_metric import CocoMetric
 from swin_dense.evaluation.coco_scores import read_annotations, score
 from swin_dense.evaluation.predictions import DetectionPredictions
+from swin_dense.host.rle_masks import RleMasks
 
 INSTALLED = [name for name in BACKENDS if find_spec(name) is not None]
 PUBLISHED = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
@@ -173,6 +175,23 @@ def test_a_prediction_that_fits_nothing_is_refused_at_once(
 ) -> None:
     with pytest.raises(UserError, match=message):
         metric(tmp_path).process({}, [given])
+
+
+def test_run_lengths_are_written_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = torch.zeros(1, 20, 30, dtype=torch.bool)
+    masks[0, 3:11, 2:12] = True
+    for name, given in (("pixels", masks), ("run lengths", RleMasks.encode(masks))):
+        if name == "run lengths":
+            monkeypatch.setattr(RleMasks, "decode", None)
+            monkeypatch.setattr(RleMasks, "__getitem__", None)
+        own = metric(tmp_path, metric="segm", format_only=True, predictions_dir=tmp_path / name)
+        own.process({}, [sample(masks=given)])
+        own.evaluate(1)
+    stored = [DetectionPredictions.load(tmp_path / name) for name in ("pixels", "run lengths")]
+    assert stored[0].results == stored[1].results
+    assert coco_mask.area(stored[1].results[0]["segmentation"]) == 80
 
 
 def test_scores_that_are_no_number_are_left_out_and_empty_boxes_stay(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from swin_dense.errors import UserError
+from swin_dense.host.rle_masks import RleMasks
 from swin_dense.inference.predictor import Prediction, Predictor
 from swin_dense.visualization.images import read_image
 from tests.small import save_checkpoint, small_detector, small_segmenter
@@ -63,6 +65,20 @@ def test_masks_have_the_size_of_the_photograph_and_lie_in_their_boxes(
             assert columns.max() <= right + 1
             assert rows.min() >= top - 1
             assert rows.max() <= bottom + 1
+
+
+def test_masks_stay_compressed_until_they_are_asked_for(
+    detector: Predictor, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, image = detector(photo), read_image(photo)
+    expected = found.draw(image, score_threshold=0.0)
+    one_by_one = np.array([mask.numpy() for mask in found.rle_masks])
+    areas = [int(coco_mask.area(rle)) for rle in found.rle_masks.rles]
+    assert areas == one_by_one.sum(axis=(1, 2)).tolist()
+    assert np.array_equal(found.masks, one_by_one)
+    again = detector(photo)
+    monkeypatch.setattr(RleMasks, "decode", None)  # of all at once
+    assert np.array_equal(again.draw(image, score_threshold=0.0), expected)
 
 
 def test_scores_fall_and_labels_have_names(detector: Predictor, photo: Path) -> None:

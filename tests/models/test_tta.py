@@ -27,18 +27,6 @@ padding that is mirrored too, would break every symmetry below. Both views are p
 way, so that a right merge keeps it exactly, whatever the network makes of padding."""
 
 
-@pytest.fixture(autouse=True)
-def _paste_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """mmdet's pasting takes no doubles."""
-    repair_hosts()
-    from mmdet.models.roi_heads.mask_heads import fcn_mask_head as host
-
-    paste = host._do_paste_mask
-    monkeypatch.setattr(
-        host, "_do_paste_mask", lambda masks, boxes, *a, **k: paste(masks, boxes.float(), *a, **k)
-    )
-
-
 def detector(config: str = runs.MASK_RCNN) -> Any:
     options = runs.coco_options(Path("unused")) | runs.small_swin("mmdet")
     if config != runs.MASK_RCNN:
