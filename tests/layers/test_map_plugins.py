@@ -19,7 +19,7 @@ from swin_dense.layers.attention_plugins import (
     sine_encoding,
 )
 from swin_dense.layers.gates import CBAM, SE
-from swin_dense.layers.spatial_transformer import STN
+from swin_dense.layers.spatial_transformer import STN, inverse
 
 ALL = [SE, CBAM, STN, SelfAttention, SinePosition, PEGPosition]
 
@@ -71,7 +71,59 @@ def test_stn_starts_with_the_identitys_theta_and_adds_gamma_times_the_warp() -> 
     torch.testing.assert_close(plugin(x), x + 0.5 * moved, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"mode": "plain"}, {"max_change": 1.5}])
+def test_restoring_stn_warps_for_its_block_and_back() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watch(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return 2 * x
+
+    plugin, x = STN(4, mode="restore", block=Watch()), torch.randn(2, 4, 5, 8)
+    torch.testing.assert_close(plugin(x), 2 * x)  # the identity at the start
+    with torch.no_grad():  # one column of eight: 2 / 8
+        plugin.localisation[-1].bias[2] = math.atanh(0.125 / plugin.max_change)
+    found = plugin(x)
+    between = (x[..., :-1] + x[..., 1:]) / 2  # half a column
+    torch.testing.assert_close(seen[1][..., :-1], between, atol=1e-5, rtol=1e-5)
+    expected = between[..., :-1] + between[..., 1:]  # twice the block's, half a column back
+    torch.testing.assert_close(found[..., 1:-1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_inverse_undoes_its_transformation() -> None:
+    theta = torch.eye(2, 3) + 0.24 * torch.randn(50, 2, 3).tanh()
+    last = torch.tensor([0.0, 0.0, 1.0]).expand(50, 1, 3)
+    product = torch.cat([theta, last], 1) @ torch.cat([inverse(theta), last], 1)
+    torch.testing.assert_close(product, torch.eye(3).expand(50, 3, 3), atol=1e-4, rtol=0)
+
+
+def test_gradients_through_warp_block_and_inverse_agree_with_finite_differences() -> None:
+    plugin = STN(3, mode="restore", block=nn.Conv2d(3, 3, 1))
+    for parameter in plugin.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x = torch.randn(1, 3, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(plugin.double(), (x,), atol=1e-4)
+
+
+def test_a_config_names_the_block_of_a_restoring_stn() -> None:
+    import swin_dense.models  # noqa: F401  registers the plugins
+
+    cfg = dict(type="swin_dense.STN", mode="restore", block=dict(type="swin_dense.CBAM", ratio=2))
+    plugin = MODELS.build({**cfg, "in_channels": 4})
+    assert type(plugin.block) is CBAM
+    assert plugin(torch.randn(1, 4, 3, 5)).shape == (1, 4, 3, 5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "plain"},
+        {"max_change": 1.5},
+        {"mode": "restore"},
+        {"block": nn.Identity()},
+        {"max_change": 0.5, "mode": "restore", "block": nn.Identity()},
+    ],
+)
 def test_stn_refuses_what_tears_maps_from_their_ground_truth(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         STN(4, **wrong)
