@@ -167,6 +167,7 @@ def test_mmdets_resnet_takes_it_before_the_residual_sum(kind: Any) -> None:
     stages = (False, True, False, False)
     plugins = [dict(cfg=cfg, stages=stages, position="after_conv3")]
     resnet = MODELS.build(dict(type="mmdet.ResNet", depth=50, plugins=plugins))
-    found = {name.split(".")[0] for name, module in resnet.named_modules() if type(module) is kind}
+    modules = resnet.named_modules()
+    found = {name.split(".")[0] for name, module in modules if isinstance(module, kind)}
     assert found == {"layer2"}
     assert resnet.layer2[0].after_conv3_plugin_names == [kind._abbr_]
