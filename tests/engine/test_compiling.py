@@ -54,7 +54,9 @@ def test_backbone_and_neck_compile_whole_and_not_anew_for_each_size() -> None:
         for expected, got in zip(*found, strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
         graphs.append(counter.frame_count)
-    assert graphs[0] == 2  # the backbone's graph and the neck's
+    # the backbone's graph and the neck's; torch traces a frame again where it finds that a number,
+    # here the scale of attention, may as well be a constant
+    assert graphs[0] in (2, 3)
     assert graphs[1] == graphs[-1] <= 4
 
 
