@@ -4,7 +4,7 @@ _base_ = [
     "../_base_/models/mask_rcnn_vitdet.py",
     "../_base_/datasets/coco_instance_lsj_1024.py",
     "../_base_/runtime_detection_iterations.py",
-    "../_base_/schedules/vitdet_coco_100e.py",
+    "../_base_/schedules/vitdet_coco_75e.py",
 ]
 model = dict(
     backbone=dict(
@@ -17,17 +17,3 @@ model = dict(
     ),
     neck=dict(in_channels=[1280]),
 )
-# three quarters as long, and everything decays
-train_cfg = dict(max_iters=138_281)
-optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, layer_decay_rate=0.9))
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=251),
-    dict(
-        type="MultiStepLR",
-        by_epoch=False,
-        begin=0,
-        end=138_281,
-        milestones=[122_916, 133_159],
-        gamma=0.1,
-    ),
-]

@@ -30,7 +30,7 @@ from swin_dense.backbones.options import (
 )
 from swin_dense.backbones.out_norms import add_out_norms, leave, norms_of_stage
 from swin_dense.errors import UserError
-from swin_dense.layers.drop_path import DropPath
+from swin_dense.layers.drop_path import DropPath, rising_rates
 from swin_dense.layers.focal_attention import FocalAttention
 from swin_dense.layers.mlp import Mlp
 from swin_dense.ops.fused import compute_dtype
@@ -293,7 +293,7 @@ class FocalTransformer(Backbone):
         self.patch_embed = make_embedding(in_channels, embed_dims, 4)
         self.pos_drop = nn.Dropout(drop_rate)
         self.layers = nn.ModuleList()
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        rates = iter(rising_rates(drop_path_rate, sum(depths)))
         for stage, depth in enumerate(depths):
             blocks = [make_block(stage, next(rates)) for _ in range(depth)]
             last = stage == stages - 1

@@ -26,7 +26,7 @@ from swin_dense.backbones.options import (
     norm_from_cfg,
 )
 from swin_dense.errors import UserError
-from swin_dense.layers.drop_path import DropPath
+from swin_dense.layers.drop_path import DropPath, rising_rates
 from swin_dense.layers.patch import ConvEmbed
 from swin_dense.layers.spatial_reduction import SpatialReductionAttention
 from swin_dense.ops.fused import compute_dtype
@@ -149,7 +149,7 @@ class PVTPyramid(Backbone):
 
         norm = norm_from_cfg(norm_cfg)
         inner_norm = norm_from_cfg({**norm_cfg, "eps": inner_norm_eps})
-        rates = iter(torch.linspace(0, drop_path_rate, sum(num_layers), device="cpu").tolist())
+        rates = iter(rising_rates(drop_path_rate, sum(num_layers)))
         for index, (width, heads) in enumerate(zip(channels, num_heads, strict=True)):
             stride = STRIDES[min(index, 1)]
             kernel = 2 * stride - 1 if overlapping else stride

@@ -22,6 +22,7 @@ from swin_dense.backbones.options import (
     check_per_stage,
 )
 from swin_dense.errors import UserError
+from swin_dense.layers.drop_path import rising_rates
 from swin_dense.layers.patch import PatchEmbed, resize_position_grid
 from swin_dense.ops.windows import shifted_window_mask
 
@@ -148,7 +149,7 @@ class SwinPyramid(Backbone):
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, embed_dims, grid_h, grid_w))
         self.pos_drop = nn.Dropout(drop_rate)
 
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        rates = iter(rising_rates(drop_path_rate, sum(depths)))
         self.layers = nn.ModuleList()
         for index, (width, heads, depth) in enumerate(
             zip(channels, num_heads, depths, strict=True)

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from swin_dense.backbones.base import Backbone, run_block
@@ -30,7 +29,7 @@ from swin_dense.backbones.options import (
 )
 from swin_dense.backbones.out_norms import add_out_norms, leave, norms_of_stage
 from swin_dense.errors import UserError
-from swin_dense.layers.drop_path import DropPath
+from swin_dense.layers.drop_path import DropPath, rising_rates
 from swin_dense.layers.mlp import Mlp
 from swin_dense.layers.position import PEG
 from swin_dense.layers.scalable_attention import InteractiveWindowAttention, ScalableSelfAttention
@@ -233,7 +232,7 @@ class ScalableViT(Backbone):
         self.pos_block = nn.ModuleList()
         self.pos_drop = nn.Dropout(drop_rate)
         self.stages = nn.ModuleList()
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        rates = iter(rising_rates(drop_path_rate, sum(depths)))
         for stage, width in enumerate(channels):
             self.patch_embeds.append(
                 ConvPatchEmbed(

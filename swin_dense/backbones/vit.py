@@ -24,7 +24,7 @@ from swin_dense.backbones.options import (
     norm_from_cfg,
 )
 from swin_dense.errors import UserError
-from swin_dense.layers.drop_path import DropPath
+from swin_dense.layers.drop_path import DropPath, rising_rates
 from swin_dense.layers.grid_attention import GridAttention
 from swin_dense.layers.layer_scale import LayerScale
 from swin_dense.layers.mlp import Mlp
@@ -216,7 +216,7 @@ class VisionTransformer(Backbone):
         extra_rows = (1 + with_dist_token) if pretrain_use_cls_token else 0
         self.pos_embed = nn.Parameter(torch.zeros(1, extra_rows + self.pretrain_grid**2, channels))
         self.pos_drop = nn.Dropout(drop_rate)
-        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
+        rates = rising_rates(drop_path_rate, depth)
         side = img_size // patch_size
         self.blocks = nn.ModuleList()
         for index in range(depth):

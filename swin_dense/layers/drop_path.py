@@ -58,3 +58,9 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """Show the probability in ``print(model)``."""
         return f"drop_prob={self.drop_prob:.3f}"
+
+
+def rising_rates(last: float, blocks: int) -> list[float]:
+    """Return the drop path rate of each block: from 0, linearly to that of the last."""
+    rates: list[float] = torch.linspace(0, last, blocks, device="cpu").tolist()
+    return rates

@@ -32,10 +32,15 @@ def relative_vectors(table: Tensor, side: int) -> Tensor:
     """
     rows = 2 * side - 1
     if table.shape[0] != rows:
-        exact = table.to(torch.promote_types(table.dtype, torch.float32))
-        table = F.interpolate(exact.t()[None], size=rows, mode="linear")[0].t()
+        table = resize_offsets(table, rows)
     axis = torch.arange(side, device=table.device)
     return table[axis[:, None] - axis[None, :] + side - 1]
+
+
+def resize_offsets(table: Tensor, rows: int) -> Tensor:
+    """Interpolate a table of offsets (2S - 1, d) linearly to (rows, d), in float32 or wider."""
+    exact = table.to(torch.promote_types(table.dtype, torch.float32))
+    return F.interpolate(exact.t()[None], size=rows, mode="linear")[0].t()
 
 
 def attend_with_positions(

@@ -18,6 +18,7 @@ from swin_dense.checkpoints.families.family import Family, Geometry, Layout, Pro
 from swin_dense.checkpoints.keys import vit as keys
 from swin_dense.checkpoints.resize import resize_patch_convolution
 from swin_dense.layers.patch import resize_position_grid
+from swin_dense.ops.decomposed import resize_offsets
 
 _OTHERS = (
     r"norm_pre\.",  # CLIP
@@ -124,8 +125,7 @@ def _fit(name: str, value: Tensor, target: Tensor) -> Tensor:
     if name.endswith("patch_embed.proj.weight"):
         return resize_patches(value, target)
     if re.search(r"\.rel_pos_[hw]$", name) and value.shape[1] == target.shape[1]:
-        exact = value.float().t()[None]
-        return F.interpolate(exact, size=target.shape[0], mode="linear")[0].t().to(value.dtype)
+        return resize_offsets(value, target.shape[0]).to(value.dtype)
     return value
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from swin_dense.checkpoints.keys.renaming import is_v2, patterns, rename
+from swin_dense.checkpoints.keys.renaming import is_v2, join_qkv, patterns, rename, split_qkv
 
 _TO_OFFICIAL = patterns(
     [
@@ -55,47 +54,29 @@ _FROM_OFFICIAL = patterns(
         (r"^head\.", "classifier."),
     ]
 )
-_PART = re.compile(r"^(.*\.attn\.)(query|key|value)\.(weight|bias)$")
+_BIASES_TO_V2 = patterns(
+    [(r"\.attn\.query\.bias$", ".attn.q_bias"), (r"\.attn\.value\.bias$", ".attn.v_bias")]
+)
+_BIASES_FROM_V2 = patterns(
+    [(r"\.attn\.q_bias$", ".attn.query.bias"), (r"\.attn\.v_bias$", ".attn.value.bias")]
+)
 _STAGE_NORM = re.compile(r"^hidden_states_norms\.stage(\d+)\.")
 _OUT_NORM = re.compile(r"^norm(\d+)\.")
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename to the official names; queries, keys and values (C each) join as ``qkv`` (3C)."""
-    v2 = is_v2(state)
-    joined, parts = {}, {}
-    for key, value in rename(state, _TO_OFFICIAL).items():
-        if found := _PART.match(key):
-            parts[found[1], found[2], found[3]] = value
-            continue
-        joined[_STAGE_NORM.sub(lambda found: f"norm{int(found[1]) - 1}.", key)] = value
-    for stem in dict.fromkeys(stem for stem, _, _ in parts):
-        for leaf in ("weight", "bias"):
-            three = [parts.get((stem, name, leaf)) for name in ("query", "key", "value")]
-            if v2 and leaf == "bias":
-                if three[0] is not None and three[2] is not None:
-                    joined[stem + "q_bias"], joined[stem + "v_bias"] = three[0], three[2]
-            elif all(part is not None for part in three):
-                joined[f"{stem}qkv.{leaf}"] = torch.cat(
-                    [part for part in three if part is not None]
-                )
-    return joined
+    renamed = {
+        _STAGE_NORM.sub(lambda found: f"norm{int(found[1]) - 1}.", key): value
+        for key, value in rename(state, _TO_OFFICIAL).items()
+    }
+    return join_qkv(rename(renamed, _BIASES_TO_V2) if is_v2(state) else renamed)
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo :func:`to_official`, with the names that files have."""
-    split = {}
-    for key, value in state.items():
-        stem, _, last = key.rpartition("attn.")
-        if last in ("qkv.weight", "qkv.bias"):
-            for name, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                split[f"{stem}attn.{name}.{last.removeprefix('qkv.')}"] = part
-        elif last == "q_bias":
-            split[f"{stem}attn.query.bias"] = value
-        elif last == "v_bias":
-            split[f"{stem}attn.value.bias"] = value
-        else:
-            split[
-                _OUT_NORM.sub(lambda found: f"hidden_states_norms.stage{int(found[1]) + 1}.", key)
-            ] = value
-    return rename(split, _FROM_OFFICIAL)
+    renamed = {
+        _OUT_NORM.sub(lambda found: f"hidden_states_norms.stage{int(found[1]) + 1}.", key): value
+        for key, value in rename(split_qkv(state), _BIASES_FROM_V2).items()
+    }
+    return rename(renamed, _FROM_OFFICIAL)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
+
+_QKV = ("query", "key", "value")
+_PART = re.compile(r"^(.*\.attn\.)(query|key|value)\.(weight|bias)$")
 
 Renames = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -37,3 +41,34 @@ def shift_downsamples(state: Mapping[str, Tensor], stages: str, by: int) -> dict
         pattern.sub(lambda found: f"{stages}.{int(found[1]) + by}.downsample.", key): value
         for key, value in state.items()
     }
+
+
+def join_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Join each ``attn.query``, ``attn.key`` and ``attn.value`` (C rows each) as ``attn.qkv`` (3C).
+
+    Parts of which not all three are there are left out.
+    """
+    joined, parts = {}, {}
+    for key, value in state.items():
+        if found := _PART.match(key):
+            parts[found[1], found[3], found[2]] = value
+        else:
+            joined[key] = value
+    for stem, leaf in dict.fromkeys((stem, leaf) for stem, leaf, _ in parts):
+        three = [parts[stem, leaf, name] for name in _QKV if (stem, leaf, name) in parts]
+        if len(three) == len(_QKV):
+            joined[f"{stem}qkv.{leaf}"] = torch.cat(three)
+    return joined
+
+
+def split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo :func:`join_qkv`."""
+    split = {}
+    for key, value in state.items():
+        stem, found, leaf = key.rpartition("attn.qkv.")
+        if not found:
+            split[key] = value
+            continue
+        for name, part in zip(_QKV, value.chunk(3), strict=True):
+            split[f"{stem}attn.{name}.{leaf}"] = part
+    return split

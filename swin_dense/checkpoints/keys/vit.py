@@ -6,13 +6,11 @@ C / h; P patch side.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from swin_dense.checkpoints.keys.renaming import patterns, rename
+from swin_dense.checkpoints.keys.renaming import join_qkv, patterns, rename, split_qkv
 
 State = dict[str, Tensor]
 
@@ -99,7 +97,6 @@ _FROM_JAX = patterns(
         (r"\.(kernel|scale)$", ".weight"),
     ]
 )
-_PART = re.compile(r"^(.*\.attn\.)(query|key|value)\.(weight|bias)$")
 
 
 def deit_to_official(state: Mapping[str, Tensor]) -> State:
@@ -123,20 +120,12 @@ def official_to_mm(state: Mapping[str, Tensor]) -> State:
 
 def hf_to_official(state: Mapping[str, Tensor]) -> State:
     """Rename, and join queries, keys and values (C each) as ``qkv`` (3C)."""
-    return _join(rename(state, _FROM_HF))
+    return join_qkv(rename(state, _FROM_HF))
 
 
 def official_to_hf(state: Mapping[str, Tensor]) -> State:
     """Undo :func:`hf_to_official`, with the names that files have."""
-    split = {}
-    for name, value in state.items():
-        stem, found, leaf = name.partition("attn.qkv.")
-        if not found:
-            split[name] = value
-            continue
-        for part, piece in zip(("query", "key", "value"), value.chunk(3), strict=True):
-            split[f"{stem}attn.{part}.{leaf}"] = piece
-    return rename(split, _TO_HF)
+    return rename(split_qkv(state), _TO_HF)
 
 
 def jax_to_official(state: Mapping[str, Tensor]) -> State:
@@ -156,19 +145,4 @@ def jax_to_official(state: Mapping[str, Tensor]) -> State:
         elif name.endswith(".bias"):
             value = value.flatten()
         official[name] = value.contiguous()
-    return _join(official)
-
-
-def _join(state: Mapping[str, Tensor]) -> State:
-    joined, parts = {}, {}
-    for name, value in state.items():
-        if found := _PART.match(name):
-            parts[found[1], found[3], found[2]] = value
-        else:
-            joined[name] = value
-    for stem, leaf in dict.fromkeys((stem, leaf) for stem, leaf, _ in parts):
-        three = [parts.get((stem, leaf, part)) for part in ("query", "key", "value")]
-        given = [part for part in three if part is not None]
-        if len(given) == 3:
-            joined[f"{stem}qkv.{leaf}"] = torch.cat(given)
-    return joined
+    return join_qkv(official)
