@@ -8,7 +8,7 @@ from typing import Any
 
 from swin_dense.checkpoints.read import allow_globals, read_checkpoint
 from swin_dense.errors import UserError, did_you_mean
-from swin_dense.host import mask_pasting, sliding_windows
+from swin_dense.host import mask_pasting, mask_targets, sliding_windows
 
 
 @cache
@@ -19,6 +19,7 @@ def repair_hosts() -> None:
     _name_images_that_do_not_decode()
     _let_mmdet_swin_return_itself()
     mask_pasting.install()
+    mask_targets.install()
     sliding_windows.install()
 
 
