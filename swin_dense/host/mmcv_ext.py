@@ -101,7 +101,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill ``grad_input``."""
+    """Give ``grad_input`` its values, in the layout that they are computed in."""
     sampling = RoISampling((aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned)
     if pool_mode == 0:
         grad = roi_align_ops.max_backward(
@@ -111,7 +111,7 @@ def roi_align_backward(
         grad = roi_align_ops.average_backward_anywhere(
             grad_output, rois, grad_input.shape, sampling
         )
-    grad_input.copy_(grad)
+    grad_input.data = grad.to(grad_input.dtype)  # copying would transpose a whole map
 
 
 def roi_pool_forward(

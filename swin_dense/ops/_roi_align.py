@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from swin_dense.errors import UserError
+from swin_dense.ops._products import many_small_products
 from swin_dense.ops._rois import as_output_hw, check_rois
 from swin_dense.ops._threads import one_thread
 from swin_dense.ops._torchvision import Operation, agreed_op
@@ -120,7 +121,7 @@ def average_forward(features: Tensor, rois: Tensor, sampling: RoISampling) -> Te
     with torch.autocast(features.device.type, enabled=False):
         maps = features.to(dtype).permute(0, 2, 3, 1).contiguous()  # (B, C, H, W) -> (B, H, W, C)
         pooled = maps.new_empty(len(rois), rows_out, columns_out, channels)
-        with one_thread():
+        with many_small_products():
             for k, row_weights, column_weights, (image, top, bottom, left, right) in _windows(
                 rois, features.shape, sampling, dtype
             ):
@@ -142,7 +143,7 @@ def average_backward(
     with torch.autocast(grad.device.type, enabled=False):
         bins = grad.to(dtype).permute(0, 2, 3, 1).contiguous()  # (K, C, P, Q) -> (K, P, Q, C)
         grad_maps = bins.new_zeros(batch, height, width, channels)
-        with one_thread():
+        with many_small_products():
             for k, row_weights, column_weights, (image, top, bottom, left, right) in _windows(
                 rois, shape, sampling, dtype
             ):

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swin_dense.ops import _cpu, _gpu, _window_attention_cpu_op
-from swin_dense.ops._cpu import compute_dtype, send_products_to_onednn
+from swin_dense.ops._cpu import compute_dtype
 from swin_dense.ops._linear_cpu import LinearCpu, product
+from swin_dense.ops._products import send_products_to_onednn
 from swin_dense.ops._window_attention_cpu import WindowAttentionCpu
 
 __all__ = [
