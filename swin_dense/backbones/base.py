@@ -144,6 +144,16 @@ def run_block(block: nn.Module, tokens: Tensor, *others: Any, with_cp: bool) -> 
     return once
 
 
+def as_map(grid: Tensor) -> Tensor:
+    """Return a grid (B, H, W, C) as the map (B, C, H, W) that leaves a backbone.
+
+    On a CPU it stays as it lies in memory, channels last, which convolutions there like best;
+    elsewhere it is contiguous, as the hosts have it.
+    """
+    out = grid.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+    return out if out.device.type == "cpu" else out.contiguous()
+
+
 def _one_source(
     owner: str, pretrained: str | None, init_cfg: dict[str, Any] | None
 ) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
+from swin_dense.backbones.base import as_map
 from swin_dense.errors import UserError, did_you_mean
 
 OUT_NORMS = ("none", "last", "each")
@@ -55,4 +56,4 @@ def leave(model: nn.Module, index: int, tokens: Tensor, *, is_last: bool) -> Ten
     """Return the map (B, C, H, W) of stage ``index``, whose tokens are (B, H, W, C)."""
     for norm in norms_of_stage(model, index, is_last=is_last):
         tokens = norm(tokens)
-    return tokens.permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) -> (B, C, H, W)
+    return as_map(tokens)

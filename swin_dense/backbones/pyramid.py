@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swin_dense.backbones.base import Backbone, run_block
+from swin_dense.backbones.base import Backbone, as_map, run_block
 from swin_dense.backbones.options import (
     architecture,
     check_frozen_stages,
@@ -185,8 +185,7 @@ class SwinPyramid(Backbone):
             tokens = stage(tokens, with_cp=self.with_cp and self.training)
             tokens = self.after_stage(index, tokens)
             if index in self.out_indices:
-                normed = getattr(self, f"norm{index}")(tokens)
-                maps.append(normed.permute(0, 3, 1, 2).contiguous())  # (B, H, W, C) -> (B, C, H, W)
+                maps.append(as_map(getattr(self, f"norm{index}")(tokens)))
             if stage.downsample is not None:
                 tokens = stage.downsample(tokens)
         return tuple(maps)

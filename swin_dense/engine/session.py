@@ -17,7 +17,7 @@ from swin_dense.data.preflight import check_evaluator, check_files, check_paths
 from swin_dense.engine.compiling import compile_parts
 from swin_dense.engine.config import host_of, leaf_datasets
 from swin_dense.engine.evaluation import use_own_metrics
-from swin_dense.engine.runtime import fit_to_machine
+from swin_dense.engine.runtime import fit_to_machine, quicken
 from swin_dense.errors import UserError
 from swin_dense.host.repairs import repair_hosts
 
@@ -48,6 +48,7 @@ def build_runner(cfg: Config, *, splits: Sequence[str], launcher: str = "none") 
         notes += use_own_metrics(cfg, split, predictions=split == "test")
     _give_own_visualizer(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    notes += quicken(runner.model)
     notes += compile_parts(runner.model, cfg)
     for note in notes:
         runner.logger.info(note)

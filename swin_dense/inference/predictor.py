@@ -31,6 +31,7 @@ from swin_dense.errors import UserError
 from swin_dense.evaluation.analysis.thresholds import META_KEY
 from swin_dense.host.repairs import repair_hosts
 from swin_dense.host.rle_masks import RleMasks
+from swin_dense.layers.convolution import replace_convolutions
 from swin_dense.visualization.draw import draw_instances, draw_semantic
 from swin_dense.visualization.images import RgbImage, as_rgb
 
@@ -179,6 +180,7 @@ class Predictor:
             from mmengine.registry import MODELS
 
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
+            replace_convolutions(model)
             self._from_file = _build_pipeline(cfg, self._host, from_file=True)
             self._from_array = _build_pipeline(cfg, self._host, from_file=False)
             names = _names_in_config(cfg, self._host)
