@@ -37,7 +37,7 @@ test-all: $(STAMP) browser  ## every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 bench: $(STAMP)  ## time the CPU's fast paths against their peers (15 minutes; keep the machine quiet)
-	@for part in backbone training ops evaluation growth; do \
+	@for part in backbone training ops convolutions evaluation growth; do \
 	  echo "== $$part"; $(BIN)/python -m benchmarks.bench_$$part || exit 1; done
 	@$(BIN)/python -m benchmarks.page
 

@@ -1,13 +1,15 @@
-"""Time a training iteration of Mask R-CNN Swin-T on the CPU: our tools against mmdet's own runner.
+"""Time a training iteration of Mask R-CNN and of UperNet on Swin-T on the CPU: our tools against
+the hosts' own runner.
 
-    python -m benchmarks.bench_training [--iterations 6] [--compiled-python PYTHON]
+    python -m benchmarks.bench_training [--iterations 8] [--compiled-python PYTHON]
 
-The same 1x recipe on generated photographs at the 800 scale, one image a step, out of the box: ours
-as ``tools/train.py`` runs it, mmdet's packaged config through mmengine's runner with its defaults.
-mmdet runs on the portable ops of this project; ``--compiled-python`` names the Python of an
-environment with a compiled mmcv for a second row. ``--amp`` is ours in bfloat16, which mmengine's
-own wrapper refuses on a CPU: other arithmetic, so a row of its own. Each side has a process of its
-own; sides take turns, and each turn's first two iterations are not counted.
+The same published recipes on generated photographs, at the 800 scale with one image a step and at
+512x512 with two, out of the box: ours as ``tools/train.py`` runs it, the host's packaged config
+through mmengine's runner with its defaults. mmdet runs on the portable ops of this project;
+``--compiled-python`` names the Python of an environment with a compiled mmcv for a further row.
+``--amp`` is ours in bfloat16, which mmengine's own wrapper refuses on a CPU: other arithmetic, so a
+row of its own. Each side has a process of its own; sides take turns, and each turn's first two
+iterations are not counted.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,15 +30,24 @@ from typing import Any
 from benchmarks.common import RESULTS, setting, table, versions, write
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ROOT / "configs/mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py"
-THEIRS = "configs/swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py"
+OURS = {
+    "Mask R-CNN": "configs/mask_rcnn/mask_rcnn_swin_t_p4_w7_fpn_1x_coco.py",
+    "UperNet": "configs/upernet/upernet_swin_t_p4_w7_8xb2_160k_ade20k_512x512.py",
+}
+THEIRS = {
+    "Mask R-CNN": ("mmdet", "configs/swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py"),
+    "UperNet": (
+        "mmseg",
+        "configs/swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py",
+    ),
+}
 WARM_UP = 2
 
 
 def main() -> None:
     """Measure, print, write ``training.json`` and ``training.md``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=6, help="a turn, the first two included")
+    parser.add_argument("--iterations", type=int, default=8, help="a turn, the first two included")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--compiled-python", help="Python of an environment with compiled mmcv")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -47,34 +59,35 @@ def main() -> None:
     facts = setting(
         iterations=options.iterations,
         turns=options.turns,
-        batch=1,
-        scale="800 by 1,067",
-        versions=versions("mmdet", "mmengine", "mmcv-lite"),
+        images="Mask R-CNN 1 of 800x1067, UperNet 2 of 512x512",
+        versions=versions("mmdet", "mmsegmentation", "mmengine", "mmcv-lite"),
     )
-    sides = {
-        "swin_dense": ("ours", sys.executable),
-        "swin_dense --amp": ("ours --amp", sys.executable),
-        "mmdet's runner, portable ops": ("theirs", sys.executable),
-    }
+    sides = {}
+    for model, (host, _) in THEIRS.items():
+        sides[f"{model}, swin_dense"] = (model, "ours", sys.executable)
+        sides[f"{model}, swin_dense --amp"] = (model, "ours --amp", sys.executable)
+        sides[f"{model}, {host}'s runner"] = (model, "theirs", sys.executable)
     if options.compiled_python:
-        sides["mmdet's runner, compiled mmcv"] = ("theirs", options.compiled_python)
+        compiled = ("Mask R-CNN", "theirs", options.compiled_python)
+        sides["Mask R-CNN, mmdet's runner, compiled mmcv"] = compiled
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.turns):
-            for name, (side, python) in sides.items():
+            for name, (model, side, python) in sides.items():
                 child = dict(
+                    model=model,
                     side=side,
                     folder=folder,
                     iterations=options.iterations,
                     tag=f"{turn}{len(rows)}",
                 )
                 seconds = _in_own_process(python, child)
-                rows.append(dict(side=name, turn=turn, seconds=seconds))
-                print(f"{name:32} {statistics.median(seconds):6.2f} s an iteration", flush=True)
+                rows.append(dict(model=model, side=name, turn=turn, seconds=seconds))
+                print(f"{name:44} {statistics.median(seconds):6.2f} s an iteration", flush=True)
     write(
         options.out,
         "training",
-        "A training iteration of Mask R-CNN Swin-T on the CPU",
+        "A training iteration of Swin-T recipes on the CPU",
         facts,
         rows,
         page(rows),
@@ -91,7 +104,7 @@ def _in_own_process(python: str, child: dict[str, Any]) -> list[float]:
     return seconds[WARM_UP:]
 
 
-def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
+def run_side(model: str, side: str, folder: str, iterations: int, tag: str) -> None:
     """Train and print the seconds of each iteration as JSON, last line."""
     from mmengine.config import Config
     from mmengine.hooks import Hook
@@ -114,12 +127,15 @@ def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
         Path(folder) / "data", num_train=12, num_val=1, image_hw=(480, 640), seed=0
     )
     if side.startswith("ours"):
-        cfg = load_config(str(OURS))
+        cfg = load_config(str(ROOT / OURS[model]))
     else:
-        import mmdet
-
-        cfg = Config.fromfile(Path(mmdet.__file__).parent / ".mim" / THEIRS)
-    _fit(cfg, data, iterations)
+        host, config = THEIRS[model]
+        package = find_spec(host)
+        assert package is not None
+        assert package.origin is not None
+        cfg = Config.fromfile(Path(package.origin).parent / ".mim" / config)
+    (_fit_detector if model == "Mask R-CNN" else _fit_segmentor)(cfg, data)
+    _shorten(cfg, iterations)
     cfg.work_dir = str(Path(folder) / tag)
     cfg.custom_hooks = [dict(type="Stopwatch")]
     if side.startswith("ours"):
@@ -134,14 +150,12 @@ def run_side(side: str, folder: str, iterations: int, tag: str) -> None:
     print(json.dumps([round(b - a, 4) for a, b in pairwise(ends)]))
 
 
-def _fit(cfg: Any, data: Any, iterations: int) -> None:
-    """Point a config at the sample data, at one scale, for a few iterations, from fresh weights."""
+def _fit_detector(cfg: Any, data: Any) -> None:
+    """Point a config at the sample data's instances, one image a step, at one scale."""
     classes = data.thing_classes
-    cfg.model.backbone.init_cfg = None
     for head in (cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head):
         head.num_classes = len(classes)
     cfg.train_dataloader.batch_size = 1
-    cfg.train_dataloader.num_workers = 1
     dataset = cfg.train_dataloader.dataset
     dataset.data_root = str(data.coco_root) + "/"
     dataset.ann_file = "annotations/instances_train2017.json"
@@ -154,6 +168,23 @@ def _fit(cfg: Any, data: Any, iterations: int) -> None:
         dict(type="RandomFlip", prob=0.5),
         dict(type="PackDetInputs"),
     ]
+
+
+def _fit_segmentor(cfg: Any, data: Any) -> None:
+    """Point a config at the sample data's label maps; crops and pairs of images stay."""
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = str(data.ade_root)
+    dataset.metainfo = dict(classes=data.semantic_classes)
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.num_classes = len(data.semantic_classes)
+
+
+def _shorten(cfg: Any, iterations: int) -> None:
+    """Train a few iterations from fresh weights, and nothing else."""
+    for part in (cfg.model, cfg.model.backbone):
+        part.init_cfg = None
+        part.pop("pretrained", None)
+    cfg.train_dataloader.num_workers = 1
     cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations, val_interval=10**6)
     for split in ("val", "test"):
         for part in ("dataloader", "cfg", "evaluator"):
@@ -174,7 +205,8 @@ def page(rows: list[dict[str, Any]]) -> list[str]:
     }
     body = []
     for name in names:
-        ratios = [t / o for t, o in zip(medians[name], medians["swin_dense"], strict=True)]
+        ours = medians[name.split(",")[0] + ", swin_dense"]
+        ratios = [t / o for t, o in zip(medians[name], ours, strict=True)]
         body.append(
             [name, f"{statistics.median(medians[name]):.2f}", f"{statistics.median(ratios):.2f}"]
         )
