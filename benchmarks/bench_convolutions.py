@@ -119,6 +119,8 @@ def measure(
     replace_convolutions(ours)
     maps = torch.randn(shape).to(memory_format=torch.channels_last)
     keep = torch.rand(shape[0], 1, *shape[2:]) < (share or 0.0)
+    noise = torch.randn(shape[0], 512, *shape[2:])
+    noise = noise.to(memory_format=torch.channels_last)
 
     def run(model: nn.Module) -> Callable[[], list[Tensor]]:
         def forward() -> list[Tensor]:
@@ -129,7 +131,7 @@ def measure(
             leaf = maps.detach().requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
                 out = model(leaf)
-            grad = torch.full_like(out, 0.01) * keep.to(out.dtype)
+            grad = noise[:, : out.shape[1]].to(out.dtype) * keep
             return list(torch.autograd.grad(out, [leaf, *model.parameters()], grad))
 
         return forward if share is None else both

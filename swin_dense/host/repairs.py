@@ -18,6 +18,7 @@ def repair_hosts() -> None:
     _bind_coco_classes_by_name()
     _name_images_that_do_not_decode()
     _let_mmdet_swin_return_itself()
+    _let_logits_lie_class_by_class()
     mask_pasting.install()
     mask_targets.install()
     sliding_windows.install()
@@ -146,3 +147,18 @@ def _let_mmdet_swin_return_itself() -> None:
             return self
 
         module.SwinTransformer.train = train
+
+
+def _let_logits_lie_class_by_class() -> None:
+    """mmseg resizes logits to the labels' size before the loss. Lie they channels last, as CPU
+    convolutions leave them, then softmax copies them at that size, 16 times larger, back and forth.
+    """
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+    original = BaseDecodeHead.cls_seg
+
+    @wraps(original)
+    def cls_seg(self: Any, feat: Any) -> Any:
+        return original(self, feat).contiguous()
+
+    BaseDecodeHead.cls_seg = cls_seg

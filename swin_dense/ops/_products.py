@@ -31,6 +31,12 @@ def send_products_to_onednn() -> bool:
     return True
 
 
+def has_matrix_units() -> bool:
+    """Whether the processor has units for matrices in bfloat16 (AMX)."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return supported is not None and bool(supported())
+
+
 @contextmanager
 def products_in_onednn() -> Iterator[None]:
     """Run float32 products in oneDNN inside the block, where it is exact."""

@@ -100,7 +100,7 @@ def convolve(
         change it in place.
     """
     batch, height, width, channels = maps.shape
-    kernels, through = _transformed_kernels(weight), transforms(maps.dtype)
+    kernels, through = _transformed_kernels(weight), transforms(work_dtype(maps))
     tiling, rows = tiles_of((height, width)), maps.view(-1, channels)
     out = torch.empty(
         (batch, len(weight), height, width), dtype=maps.dtype, memory_format=torch.channels_last
@@ -117,7 +117,7 @@ def convolve(
         if tiling.is_ragged:
             inside = (places >= 0).nonzero().flatten()
             places, values = places[inside], values.index_select(0, inside)
-        out_rows.index_copy_(0, places, values)
+        out_rows.index_copy_(0, places, values.to(out.dtype))
     return out
 
 
@@ -131,16 +131,18 @@ def weight_gradient(maps: Tensor, grad: Tensor, tiles: Tensor | None) -> Tensor:
     """
     batch, height, width, channels = maps.shape
     outputs = grad.shape[-1]
-    tiling, through = tiles_of((height, width)), transforms(maps.dtype)
-    total = maps.new_zeros(IN * IN, channels, outputs)
+    tiling, through = tiles_of((height, width)), transforms(work_dtype(maps))
+    total = through.kernel.new_zeros(IN * IN, channels, outputs)
     rows, grad_rows = maps.view(-1, channels), grad.view(-1, outputs)
     for group in _groups(tiles, tiling, batch, channels + outputs):
-        own = _rows_or_zeros(grad_rows, tiling, group, tiling.outputs)
+        own = _rows_or_zeros(grad_rows, tiling, group, tiling.outputs).to(total.dtype)
         spread = through.outputs.t() @ own.view(OUT * OUT, -1)  # (36, T * O)
         spread = spread.view(IN * IN, -1, outputs)
         total.baddbmm_(_transformed_inputs(rows, tiling, group).transpose(1, 2), spread)
     taps = through.kernel.t() @ total.flatten(1)  # (9, C * O)
-    return taps.view(KERNEL, KERNEL, channels, outputs).permute(3, 2, 0, 1).contiguous()
+    return (
+        taps.view(KERNEL, KERNEL, channels, outputs).permute(3, 2, 0, 1).contiguous().to(maps.dtype)
+    )
 
 
 def turned(weight: Tensor) -> Tensor:
@@ -210,6 +212,11 @@ def tiles_of(map_hw: tuple[int, int]) -> Tiling:
     return Tiling(places(-1, IN), places(0, OUT), height * width, is_ragged)
 
 
+def work_dtype(values: Tensor) -> torch.dtype:
+    """Return what the transforms compute in: float32 for less, whose digits they would cost."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
 def _groups(tiles: Tensor | None, tiling: Tiling, batch: int, channels: int) -> Iterator[Tensor]:
     if tiles is None:
         tiles = torch.arange(batch * tiling.inputs.shape[1])
@@ -220,7 +227,8 @@ def _groups(tiles: Tensor | None, tiling: Tiling, batch: int, channels: int) -> 
 def _transformed_inputs(rows: Tensor, tiling: Tiling, tiles: Tensor) -> Tensor:
     """Return (36, T, C) of the maps' rows (B * H * W, C)."""
     patches = _rows_or_zeros(rows, tiling, tiles, tiling.inputs)
-    through = transforms(rows.dtype).inputs @ patches.view(IN * IN, -1)
+    work = work_dtype(rows)
+    through = transforms(work).inputs @ patches.view(IN * IN, -1).to(work)
     return through.view(IN * IN, -1, rows.shape[1])
 
 
@@ -233,5 +241,6 @@ def _rows_or_zeros(rows: Tensor, tiling: Tiling, tiles: Tensor, of: Tensor) -> T
 def _transformed_kernels(weight: Tensor) -> Tensor:
     """Return (36, C, O) of a weight (O, C, 3, 3)."""
     taps = weight.permute(2, 3, 1, 0).reshape(KERNEL * KERNEL, -1)  # (9, C * O)
-    kernels = transforms(weight.dtype).kernel @ taps
+    work = work_dtype(weight)
+    kernels = transforms(work).kernel @ taps.to(work)
     return kernels.view(IN * IN, weight.shape[1], weight.shape[0])

@@ -19,12 +19,13 @@ from torch.autograd.function import once_differentiable
 
 from swin_dense.ops import _winograd, fused
 from swin_dense.ops._convolution_places import gradients_of_places, places_with_gradient
-from swin_dense.ops._products import products_in_onednn
+from swin_dense.ops._products import has_matrix_units, products_in_onednn
 
 __all__ = ["applies", "convolve"]
 
-_WIDE = 96.0
-"""Least C * O / (C + O) for Winograd's method: below, transforms cost what products save."""
+_WIDE = {torch.float64: 96.0, torch.float32: 96.0, torch.bfloat16: 256.0}
+"""Least C * O / (C + O) for Winograd's method: below, transforms cost what products save. For
+bfloat16 it computes in float32, and saves where the processor has no matrix units (AMX)."""
 
 _MANY_TILES = 96
 """Least tiles of 4 x 4 outputs for it: below, the kernel's own transform costs too much."""
@@ -130,13 +131,14 @@ def _torch_gradients(
 def _suits_winograd(inputs: Tensor, weight: Tensor, padding: tuple[int, int]) -> bool:
     if weight.shape[2:] != (3, 3) or padding != (1, 1):
         return False
-    if fused.compute_dtype(inputs) not in (torch.float32, torch.float64):
+    dtype = fused.compute_dtype(inputs)
+    if dtype == torch.bfloat16 and has_matrix_units():
         return False
     outputs, channels = weight.shape[:2]
     batch, _, height, width = inputs.shape
     tiles = batch * -(-height // _winograd.OUT) * -(-width // _winograd.OUT)
     wide = channels * outputs / (channels + outputs)
-    return wide >= _WIDE and tiles >= _MANY_TILES
+    return wide >= _WIDE[dtype] and tiles >= _MANY_TILES
 
 
 def _channels_last(maps: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def test_only_the_type_changed_gives_the_same_losses_over_20_iterations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Winograd's method everywhere, on maps too small for it too
-    monkeypatch.setattr(convolution, "_WIDE", 0)
+    monkeypatch.setitem(convolution._WIDE, torch.float64, 0.0)
     monkeypatch.setattr(convolution, "_MANY_TILES", 0)
     if host == "mmdet":
         config = runs.MMDET_SWIN

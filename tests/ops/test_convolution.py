@@ -121,6 +121,20 @@ def test_any_convolution_of_stride_1_equals_its_plain_twin(
     assert_twins(layer, lambda leaf: only(keep, layer(leaf)), inputs, dtype)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_a_very_wide_convolution_in_bfloat16_errs_no_more_than_torchs(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "has_matrix_units", lambda: False)
+    layer = awake(Convolution(512, 512, 3, padding=1))
+    keep = places(share, 1, 1, 40, 41)
+    inputs = torch.randn(1, 512, 40, 41)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolution._suits_winograd(inputs, layer.weight, (1, 1))
+    bound = {torch.bfloat16: 1e-3}
+    assert_twins(layer, lambda leaf: only(keep, layer(leaf)), inputs, torch.bfloat16, bound)
+
+
 def test_no_place_of_a_gradient_is_lost_to_a_sum_of_zero_or_to_nan() -> None:
     from swin_dense.ops._convolution_places import places_with_gradient
 
