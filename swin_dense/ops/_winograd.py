@@ -25,8 +25,11 @@ OUT, KERNEL = 4, 3
 IN = OUT + KERNEL - 1
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 
-_GROUP_NUMBERS = 2**18
+_GROUP_NUMBERS = 2**19
 """Numbers of inputs and outputs in one group of tiles, at each of the 36 positions."""
+
+_GROUP_TILES = (256, 512)
+"""Least and greatest count of tiles in a group: few make products slow, many leave the cache."""
 
 _ROUND_COUNT = 64
 """What the number of tiles, where not all are computed, is a multiple of."""
@@ -221,7 +224,8 @@ def _groups(tiles: Tensor | None, tiling: Tiling, batch: int, channels: int) -> 
     if tiles is None:
         tiles = torch.arange(batch * tiling.inputs.shape[1])
     if len(tiles):
-        yield from torch.split(tiles, max(256, _GROUP_NUMBERS // channels))
+        least, most = _GROUP_TILES
+        yield from torch.split(tiles, max(least, min(most, _GROUP_NUMBERS // channels)))
 
 
 def _transformed_inputs(rows: Tensor, tiling: Tiling, tiles: Tensor) -> Tensor:
