@@ -8,7 +8,7 @@ from typing import Any
 
 from swin_dense.checkpoints.read import allow_globals, read_checkpoint
 from swin_dense.errors import UserError, did_you_mean
-from swin_dense.host import mask_pasting, mask_targets, sliding_windows
+from swin_dense.host import mask_pasting, mask_targets, segmentation_loss, sliding_windows
 
 
 @cache
@@ -21,6 +21,7 @@ def repair_hosts() -> None:
     _let_logits_lie_class_by_class()
     mask_pasting.install()
     mask_targets.install()
+    segmentation_loss.install()
     sliding_windows.install()
 
 
