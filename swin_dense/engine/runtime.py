@@ -86,6 +86,8 @@ def _fit_to_cpu(cfg: Config, *, distributed: bool) -> list[str]:
     if wrapper.get("type") == "AmpOptimWrapper":
         use_bf16(cfg)
         notes.append("CPU: mixed precision runs in bfloat16, float16 has no kernels here")
+    if _fuse_optimizer(wrapper):
+        notes.append("CPU: the optimizer steps in one pass over the weights (fused=True)")
     if distributed:
         count = _replace_sync_bn(cfg.model)
         if count:
@@ -97,6 +99,16 @@ def _fit_to_cpu(cfg: Config, *, distributed: bool) -> list[str]:
         cfg.model_wrapper_cfg = ConfigDict(wrapper_cfg)
         notes.append("CPU: the processes talk through gloo")
     return notes
+
+
+def _fuse_optimizer(wrapper: Any) -> bool:
+    """Choose torch's one-pass step where the config chooses none; return whether it did."""
+    optimizer = wrapper.get("optimizer") or {}
+    chosen = {"fused", "foreach", "differentiable"} & set(optimizer)
+    if chosen or optimizer.get("type") not in ("Adam", "AdamW", "SGD"):
+        return False
+    optimizer["fused"] = True
+    return True
 
 
 def use_bf16(cfg: Config) -> None:

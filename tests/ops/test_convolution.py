@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swin_dense.layers.convolution import Convolution, replace_convolutions
+from swin_dense.layers.convolution import Convolution, Deconvolution, replace_convolutions
 from swin_dense.ops import _winograd, convolution, fused
 from swin_dense.ops._products import many_small_products, products_in_onednn
 from tests.ops.twins import ROUNDING, assert_twins, awake
@@ -224,6 +224,44 @@ def test_convolutions_are_replaced_where_they_can_and_keep_their_names_and_weigh
     again = pickle.loads(pickle.dumps(model["three"]))
     inputs = torch.randn(1, 4, 5, 5)
     assert torch.equal(again(inputs), model["three"](inputs))
+
+
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+@pytest.mark.parametrize("kernel", [2, (1, 3), 1], ids=str)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_transposed_convolution_without_overlap_equals_its_plain_twin(
+    biased: bool, kernel: Any, dtype: torch.dtype
+) -> None:
+    layer = awake(Deconvolution(6, 4, kernel, stride=kernel, bias=biased))
+    assert_twins(layer, layer, torch.randn(3, 6, 5, 7), dtype)
+
+
+def test_transposed_convolutions_are_replaced_where_outputs_do_not_overlap() -> None:
+    from mmcv.cnn import build_upsample_layer
+
+    mask_heads = build_upsample_layer(
+        dict(type="deconv", in_channels=4, out_channels=3, kernel_size=2, stride=2)
+    )
+    model = nn.ModuleList(
+        [
+            nn.ConvTranspose2d(4, 3, 2, stride=2),
+            mask_heads,
+            nn.ConvTranspose2d(4, 3, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(4, 2, 2, stride=2, groups=2),
+            nn.ConvTranspose2d(4, 3, 2, stride=3),
+            nn.ConvTranspose2d(4, 3, 2, stride=2, output_padding=1),
+        ]
+    )
+    inputs = torch.randn(2, 4, 5, 6)
+    before = [layer(inputs) for layer in model]
+    assert replace_convolutions(model) == 2
+    assert [type(layer) is Deconvolution for layer in model] == [True] * 2 + [False] * 4
+    for layer, expected in zip(model, before, strict=True):
+        torch.testing.assert_close(layer(inputs), expected)
+    assert model[0](inputs, [11, 13]).shape == (2, 3, 11, 13)  # torch's way to ask for a rim
+    assert model[0](inputs[:0]).shape == (0, 3, 10, 12)
+    out = F.relu(model[0](inputs), inplace=True)  # a result may be changed in place
+    out.sum().backward()
 
 
 def test_blocks_that_choose_a_library_put_torchs_setting_back() -> None:
