@@ -1,7 +1,7 @@
 """Time a training iteration of Mask R-CNN and of UperNet on Swin-T on the CPU: our tools against
 the hosts' own runner.
 
-    python -m benchmarks.bench_training [--iterations 8] [--compiled-python PYTHON]
+    python -m benchmarks.bench_training [--iterations 5] [--turns 1] [--compiled-python PYTHON]
 
 The same published recipes on generated photographs, at the 800 scale with one image a step and at
 512x512 with two, out of the box: ours as ``tools/train.py`` runs it, the host's packaged config
@@ -47,8 +47,8 @@ WARM_UP = 2
 def main() -> None:
     """Measure, print, write ``training.json`` and ``training.md``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=8, help="a turn, the first two included")
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=5, help="a turn, the first two included")
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--compiled-python", help="Python of an environment with compiled mmcv")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
