@@ -1,9 +1,9 @@
 """Convolutions of necks and heads on the CPU, with less to multiply.
 
-Two savings, each where it applies: wide 3 x 3 kernels over large maps run by Winograd's method, in
-float32 and float64; and a gradient that is 0 at most places, as a region proposal network's is,
-is computed from the others alone, in any dtype. The plain twin is
-:func:`torch.nn.functional.conv2d`; the switch is that of :mod:`swin_dense.ops.fused`.
+Two savings, each where it applies: wide 3 x 3 kernels over large maps run by Winograd's method, and
+a gradient that is 0 at most places, as a region proposal network's is, is computed from the others
+alone. The plain twin is :func:`torch.nn.functional.conv2d`; the switch is that of
+:mod:`swin_dense.ops.fused`.
 
 Letters: B images; H, W map; C, O input and output channels.
 """
