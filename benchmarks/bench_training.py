@@ -1,14 +1,13 @@
-"""Time a training iteration of Mask R-CNN and of UperNet on Swin-T on the CPU: our tools against
-the hosts' own runner.
+"""Time a training iteration of Mask R-CNN and of UperNet on the CPU, beside the hosts' own runner.
 
     python -m benchmarks.bench_training [--iterations 5] [--turns 1] [--compiled-python PYTHON]
 
-The same published recipes on generated photographs, at the 800 scale with one image a step and at
-512x512 with two, out of the box: ours as ``tools/train.py`` runs it, the host's packaged config
-through mmengine's runner with its defaults. mmdet runs on the portable ops of this project;
-``--compiled-python`` names the Python of an environment with a compiled mmcv for a further row.
-``--amp`` is ours in bfloat16, which mmengine's own wrapper refuses on a CPU: other arithmetic, so a
-row of its own. Each side has a process of its own; sides take turns, and each turn's first two
+The same published recipes of Swin-T on generated photographs, at the 800 scale with one image a
+step and at 512x512 with two, out of the box: ours as ``tools/train.py`` runs it, the host's
+packaged config through mmengine's runner with its defaults. mmdet runs on the portable ops of this
+project; ``--compiled-python`` names the Python of an environment with a compiled mmcv for a further
+row. ``--amp`` is ours in bfloat16, which mmengine's own wrapper refuses on a CPU: other arithmetic,
+so a row of its own. Each side has a process of its own; sides take turns, and each turn's first two
 iterations are not counted.
 """
 

@@ -19,6 +19,7 @@ from swin_dense.ops.fused import send_products_to_onednn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BYTES = 2**31 - 1
+_NEVER_TRIM = -1
 
 
 def keep_large_allocations() -> bool:
@@ -34,7 +35,7 @@ def keep_large_allocations() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, -1))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES) and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
 
 
 def on_cpu() -> bool:

@@ -35,7 +35,7 @@ class LinearCpu(torch.autograd.Function):
         rows = grad.to(weight.dtype).reshape(-1, grad.shape[-1])
         return (
             product(rows, weight.t()).view(inputs.shape) if to_inputs else None,
-            _sum_of_outer_products(rows, inputs.reshape(len(rows), -1)) if to_weight else None,
+            sum_of_outer_products(rows, inputs.reshape(len(rows), -1)) if to_weight else None,
             rows.sum(0) if to_bias else None,
             None,
         )
@@ -56,7 +56,7 @@ def product(
     return result.view(*inputs.shape[:-1], -1)
 
 
-def _sum_of_outer_products(grad: Tensor, inputs: Tensor) -> Tensor:
+def sum_of_outer_products(grad: Tensor, inputs: Tensor) -> Tensor:
     """Return (O, I) from (T, O) and (T, I)."""
     tokens, outputs, features = *grad.shape, inputs.shape[1]
     # Over many tokens a wide result is faster than a tall one by more than its transposition costs.

@@ -13,6 +13,7 @@ Letters: B images; H, W map; C, O input and output channels; T tiles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,18 +65,11 @@ def transforms(dtype: torch.dtype) -> Transforms:
     kernel[-1, -1] = 1.0
     for row, point in enumerate(POINTS):
         others = [other for other in POINTS if other != point]
-        kernel[row] = powers[row, :KERNEL] / _polynomial(others, at=point)
+        kernel[row] = powers[row, :KERNEL] / math.prod(point - other for other in others)
         inputs[row, :-1] = _coefficients(others)
     inputs[-1] = _coefficients(POINTS)
     both = [torch.kron(matrix, matrix).to(dtype) for matrix in (outputs, kernel, inputs)]
     return Transforms(*both)
-
-
-def _polynomial(roots: list[float], at: float) -> float:
-    value = 1.0
-    for root in roots:
-        value *= at - root
-    return value
 
 
 def _coefficients(roots: list[float] | tuple[float, ...]) -> Tensor:
@@ -166,10 +160,9 @@ def true_and_more(flags: Tensor) -> Tensor:
     """Return the numbers of all true ``flags``, and of false ones up to a round count: oneDNN
     generates a kernel for each new count, which costs more than some zeros do."""
     flags = flags.flatten().bool()
-    wanted = -(-int(flags.sum()) // _ROUND_COUNT) * _ROUND_COUNT
     found = flags.nonzero().flatten()
-    others = flags.logical_not().nonzero().flatten()[: wanted - len(found)]
-    return torch.cat([found, others])
+    others = flags.logical_not().nonzero().flatten()
+    return torch.cat([found, others[: -len(found) % _ROUND_COUNT]])
 
 
 @dataclass(frozen=True)

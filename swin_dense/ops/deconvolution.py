@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swin_dense.ops import fused
-from swin_dense.ops._linear_cpu import product
+from swin_dense.ops._linear_cpu import product, sum_of_outer_products
 from swin_dense.ops._products import products_in_onednn
 
 __all__ = ["applies", "deconvolve"]
@@ -83,7 +83,8 @@ class _Deconvolution(torch.autograd.Function):
                 grad_inputs = product(flow, taps.t()).view(batch, height, width, channels)
                 grad_inputs = grad_inputs.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
             if to_weight:
-                grad_weight = (flow.t() @ rows).view(*kernel_hw, outputs, channels)
+                grad_weight = sum_of_outer_products(flow, rows)
+                grad_weight = grad_weight.reshape(*kernel_hw, outputs, channels)
                 grad_weight = grad_weight.permute(3, 2, 0, 1).contiguous()
             grad_bias = flow.view(-1, outputs).sum(0) if to_bias else None
         return grad_inputs, grad_weight, grad_bias, None
